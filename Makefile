@@ -1,0 +1,119 @@
+# cijqemud: 'make help' lists what can be made.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+BUILD ?= build
+CC ?= cc
+PKG_CONFIG ?= pkg-config
+
+bindir = $(PREFIX)/bin
+libexecdir = $(PREFIX)/libexec/cijqemu
+
+# WERROR=1 makes warnings errors; SAN=address,undefined builds with sanitizers.
+WARNINGS = -Wall -Wextra -Wshadow=local -Wstrict-prototypes -Wmissing-prototypes \
+	-Wformat=2 -Wwrite-strings -Wno-unused-parameter -Wno-missing-field-initializers
+CFLAGS ?= -O2 -g
+HARDEN = -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE
+ifdef SAN
+HARDEN = -fsanitize=$(SAN) -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+LDFLAGS += -fsanitize=$(SAN)
+endif
+ifdef WERROR
+WARNINGS += -Werror
+endif
+ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -Iinclude -I. $(WARNINGS) $(HARDEN) $(CFLAGS) -MMD -MP \
+	-DCIJ_LIBEXECDIR='"$(libexecdir)"'
+# A program maps only the libraries it uses: that is where a client's start-up time goes.
+ALL_LDFLAGS = -pie -Wl,--as-needed -Wl,-z,relro,-z,now $(LDFLAGS)
+
+pkg = $(shell $(PKG_CONFIG) $(1) $(2))
+PROTO_LIBS = $(call pkg,--libs,json-c)
+DAEMON_LIBS = $(call pkg,--libs,libevent_core json-c libsystemd uuid)
+SSH_LIBS = $(call pkg,--libs,libssh)
+
+proto_src = $(wildcard proto/*.c)
+daemon_src = $(wildcard daemon/*.c)
+client_src = $(filter-out client/handoff.c client/ssh_%.c,$(wildcard client/*.c))
+ssh_src = $(wildcard client/ssh_*.c)
+unit_src = $(wildcard tests/unit/*.c)
+
+obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
+programs = $(BUILD)/cijqemud $(BUILD)/cijqemuctl $(BUILD)/cijqemuctl-ssh
+units = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(unit_src))
+tools = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*.c))
+
+.PHONY: all deps demo check check-unit check-integration check-long asan bench install uninstall fmt \
+	lint layers clean help
+.DEFAULT_GOAL := all
+
+all: $(programs) ## build build/cijqemud and build/cijqemuctl
+
+$(BUILD)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c $< -o $@
+
+$(BUILD)/libcijproto.a: $(call obj,$(proto_src))
+	$(AR) rcs $@ $^
+
+$(BUILD)/cijqemud: $(call obj,$(daemon_src)) $(BUILD)/libcijproto.a
+	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(DAEMON_LIBS)
+
+$(BUILD)/cijqemuctl: $(call obj,$(client_src) client/handoff.c) $(BUILD)/libcijproto.a
+	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(PROTO_LIBS)
+
+$(BUILD)/cijqemuctl-ssh: $(call obj,$(client_src) $(ssh_src)) $(BUILD)/libcijproto.a
+	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(PROTO_LIBS) $(SSH_LIBS)
+
+# A unit test is linked with all of the daemon but its main().
+$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(call obj,$(filter-out daemon/main.c,$(daemon_src))) \
+		$(BUILD)/libcijproto.a
+	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(DAEMON_LIBS) $(call pkg,--libs,cmocka)
+
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libcijproto.a
+	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(PROTO_LIBS)
+
+deps: ## install what building and testing need (Debian packages)
+	@.ci/deps
+
+demo: deps ## define, start, use and remove a guest before your eyes (KEEP=1 leaves it running)
+	@$(MAKE) --no-print-directory all
+	@BUILD=$(BUILD) KEEP=$(KEEP) tests/demo.sh
+
+check: deps ## run all tests
+	@$(MAKE) --no-print-directory check-built
+
+.PHONY: check-built
+check-built: all $(units) $(tools) layers
+	@BUILD=$(BUILD) tests/run.sh $(TESTS)
+
+asan: deps ## run all tests under AddressSanitizer and UBSan
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SAN=address,undefined CFLAGS="-O1 -g" check-built
+
+layers: ## check that each file of the daemon includes its own layer or a lower one
+	@tests/layers.sh
+
+install: all ## install under $(DESTDIR)$(PREFIX)
+	install -D -m 755 $(BUILD)/cijqemud $(DESTDIR)$(bindir)/cijqemud
+	install -D -m 755 $(BUILD)/cijqemuctl $(DESTDIR)$(bindir)/cijqemuctl
+	install -D -m 755 $(BUILD)/cijqemuctl-ssh $(DESTDIR)$(libexecdir)/cijqemuctl-ssh
+
+uninstall: ## remove what 'install' put there
+	rm -f $(DESTDIR)$(bindir)/cijqemud $(DESTDIR)$(bindir)/cijqemuctl
+	rm -f $(DESTDIR)$(libexecdir)/cijqemuctl-ssh
+	-rmdir $(DESTDIR)$(libexecdir) 2>/dev/null
+
+sources = $(wildcard include/cijqemu/*.h proto/*.[ch] daemon/*.[ch] client/*.[ch] tests/*.[ch] \
+	tests/unit/*.[ch])
+fmt: ## lay the sources out by .clang-format
+	clang-format -i $(sources)
+
+lint: deps layers ## clang-format, cppcheck, gcc -fanalyzer, shellcheck and the layer check
+	@CC="$(CC)" tests/lint.sh $(sources)
+
+clean: ## remove what was built
+	rm -rf $(BUILD)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
