@@ -1,0 +1,160 @@
+#include "daemon/argv.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+#include "proto/text.h"
+
+#define SANDBOX "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+/* The daemon's own network device and its user-mode backend, by these ids. */
+#define NETDEV "n0"
+
+static void
+add(struct argv *out, const char *why, const char *option, const char *value)
+{
+	strv_add(&out->items, option);
+	strv_add(&out->why, why);
+	if (value) {
+		strv_add(&out->items, value);
+		strv_add(&out->why, why);
+	}
+}
+
+static void __attribute__((format(printf, 4, 5)))
+addf(struct argv *out, const char *why, const char *option, const char *fmt, ...)
+{
+	_cleanup_free_ char *value = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&value, fmt, ap) < 0)
+		abort();
+	va_end(ap);
+	add(out, why, option, value);
+}
+
+char *
+argv_device_file(const struct device_conf *device)
+{
+	return str_printf("%s.img", device->id);
+}
+
+static void
+add_identity(const struct argv_input *in, struct argv *out)
+{
+	add(out, "the daemon: nothing that is not asked for", "-nodefaults", NULL);
+	add(out, "the daemon: nothing that is not asked for", "-no-user-config", NULL);
+	add(out, "the daemon: nothing that is not asked for", "-display", "none");
+	addf(out, "the guest's folder", "-name", "guest=%s", in->name);
+	add(out, "the guest's folder", "-uuid", in->uuid);
+	if (in->caps->sandbox)
+		add(out, "the daemon: this QEMU takes it", "-sandbox", SANDBOX);
+}
+
+static void
+add_machine(const struct argv_input *in, struct argv *out)
+{
+	const struct guest_conf *conf = in->conf;
+	char size[24];
+
+	add(out, "machine", "-machine", conf->machine);
+	addf(out, in->accel_why, "-accel", "%s", in->kvm ? "kvm" : "tcg");
+	add(out, "cpu", "-cpu", conf->cpu);
+	/* Without a unit QEMU takes MiB: sizes are rounded up to whole KiB, which always have one.
+	 */
+	cij_size_exact((conf->memory + 1023) / 1024 * 1024, size, sizeof(size));
+	add(out, "memory", "-m", size);
+	addf(out, "cpus", "-smp", "%lld", (long long)conf->cpus);
+}
+
+/* QMP on a socket that listens before QEMU runs, the console as the run's log, the locked pid file.
+ */
+static void
+add_supervision(const struct argv_input *in, struct argv *out)
+{
+	addf(out, "the daemon: QMP", "-chardev", "socket,id=qmp0,fd=%d,server=on,wait=off",
+		in->qmp_fd);
+	add(out, "the daemon: QMP", "-mon", "chardev=qmp0,mode=control");
+	addf(out, "the daemon: console into the run's log", "-chardev",
+		"pipe,id=con0,path=logs/%04u", in->run);
+	add(out, "the daemon: console into the run's log", "-serial", "chardev:con0");
+	add(out, "the daemon: its lock tells that QEMU lives", "-pidfile", "guest.pid");
+	add(out, "the daemon: runs when its SSH port is set", "-S", NULL);
+	if (in->caps->pvpanic_pci)
+		add(out, "the daemon: sees the guest panic", "-device", "pvpanic-pci");
+	else if (in->caps->pvpanic)
+		add(out, "the daemon: sees the guest panic", "-device", "pvpanic");
+}
+
+static void
+add_boot(const struct argv_input *in, struct argv *out)
+{
+	const struct guest_conf *conf = in->conf;
+
+	if (in->boot) {
+		_cleanup_free_ char *file = qemu_escape(in->boot);
+
+		addf(out, conf->boot.image ? "boot.image" : "found in the guest's folder", "-drive",
+			"file=%s,if=virtio,id=boot0,format=%s", file, in->boot_format);
+	}
+	if (!in->kernel)
+		return;
+	add(out, conf->kernel.image ? "kernel.image" : "found in the guest's folder", "-kernel",
+		in->kernel);
+	if (in->initrd)
+		add(out, conf->kernel.initrd ? "kernel.initrd" : "found in the guest's folder",
+			"-initrd", in->initrd);
+	if (conf->kernel.append)
+		add(out, "kernel.append", "-append", conf->kernel.append);
+	else
+		add(out, "default of kernel.append", "-append",
+			in->boot ? "root=/dev/vda1 console=ttyS0" : "console=ttyS0");
+}
+
+static int
+add_devices(const struct argv_input *in, struct argv *out, struct cij_error *err)
+{
+	const struct device_conf *devices = in->conf->devices.items;
+
+	for (size_t i = 0; i < in->conf->devices.n; i++) {
+		_cleanup_free_ char *file = argv_device_file(&devices[i]);
+		_cleanup_free_ char *why = str_printf(
+			"devices.%s, dialect %s", devices[i].id, dialect_name(in->caps->dialect));
+		enum image_kind kind;
+
+		if (dialect_image_kind(in->caps, &devices[i], in->qemu, &kind, err) < 0)
+			return -1;
+		dialect_device_args(in->caps, &devices[i], file, &out->items);
+		while (out->why.n < out->items.n)
+			strv_add(&out->why, why);
+	}
+	return 0;
+}
+
+int
+argv_build(const struct argv_input *in, struct argv *out, struct cij_error *err)
+{
+	*out = (struct argv){0};
+	add(out, "qemu_home, QEMU_HOME, /opt/qemu-nvme or PATH", in->qemu, NULL);
+	add_identity(in, out);
+	add_machine(in, out);
+	add_supervision(in, out);
+	add(out, "the daemon: SSH and forwards come over QMP", "-netdev", "user,id=" NETDEV);
+	/* No boot ROM: the guest never boots from the net, and SeaBIOS need not wait for it. */
+	add(out, "the daemon: SSH and forwards come over QMP", "-device",
+		"virtio-net-pci,netdev=" NETDEV ",romfile=");
+	add_boot(in, out);
+	if (add_devices(in, out, err) < 0)
+		return -1;
+	for (size_t i = 0; i < in->conf->extra_args.n; i++)
+		add(out, "extra_args", ((char **)in->conf->extra_args.items)[i], NULL);
+	return 0;
+}
+
+void
+argv_clear(struct argv *argv)
+{
+	strv_clear(&argv->items);
+	strv_clear(&argv->why);
+}

@@ -1,0 +1,36 @@
+/* A guest's definition, its paths and its descriptors -> QEMU's argument vector. Pure. */
+#ifndef DAEMON_ARGV_H
+#define DAEMON_ARGV_H
+
+#include "daemon/dialect.h"
+#include "daemon/guest_conf.h"
+#include "daemon/strv.h"
+
+struct argv_input {
+	const char *qemu; /* path of the binary */
+	const char *name; /* of the guest */
+	const char *uuid;
+	const struct guest_conf *conf;
+	const struct qemu_caps *caps;
+	bool kvm; /* accelerate by KVM, else TCG */
+	const char *accel_why; /* for --explain */
+	unsigned run; /* number of the run: its console is logs/NNNN.{in,out} */
+	int qmp_fd; /* listening socket, as QEMU will see it */
+	/* relative to the guest's folder, or absolute; NULL: none */
+	const char *boot, *boot_format, *kernel, *initrd;
+};
+
+/* items and why are of one length: which key, default or dialect made each word. */
+struct argv {
+	struct strv items;
+	struct strv why;
+};
+
+/* Builds the vector. Returns 0, or -1 with NotSupported, BadConfig. Clear in both cases. */
+int argv_build(const struct argv_input *in, struct argv *out, struct cij_error *err);
+void argv_clear(struct argv *argv);
+
+/* The backing file of a drive, relative to the guest's folder. Heap string. */
+char *argv_device_file(const struct device_conf *device);
+
+#endif

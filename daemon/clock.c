@@ -1,0 +1,34 @@
+#include "daemon/clock.h"
+
+double
+clock_mono(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+const char *
+clock_rfc3339(time_t when, char *buf, size_t size)
+{
+	struct tm tm;
+
+	gmtime_r(&when, &tm);
+	strftime(buf, size, "%Y-%m-%dT%H:%M:%SZ", &tm);
+	return buf;
+}
+
+time_t
+clock_parse(const char *text)
+{
+	struct tm tm = {0};
+
+	return text && strptime(text, "%Y-%m-%dT%H:%M:%SZ", &tm) ? timegm(&tm) : 0;
+}
+
+struct timeval
+clock_timeval(double seconds)
+{
+	return (struct timeval){(time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e6)};
+}

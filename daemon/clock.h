@@ -1,0 +1,20 @@
+/* Time: monotonic for how long, wall clock for people. */
+#ifndef DAEMON_CLOCK_H
+#define DAEMON_CLOCK_H
+
+#include <stddef.h>
+#include <sys/time.h>
+#include <time.h>
+
+/* Seconds since some moment; never jumps. */
+double clock_mono(void);
+
+/* "2026-11-22T10:40:05Z". Returns @buf. */
+const char *clock_rfc3339(time_t when, char *buf, size_t size);
+
+/* Reads what clock_rfc3339() writes; 0 for anything else. */
+time_t clock_parse(const char *text);
+
+struct timeval clock_timeval(double seconds);
+
+#endif

@@ -1,0 +1,84 @@
+/*
+ * One run's console. QEMU writes into a regular file, the run's log, and reads keys from a FIFO:
+ * there is nothing of ours in the way, so no viewer and no stopped daemon can hold the guest up. A
+ * viewer is an offset into the log; a slow one falls behind on disk and costs no memory.
+ */
+#ifndef DAEMON_CONSOLE_H
+#define DAEMON_CONSOLE_H
+
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <json-c/json.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/sock.h"
+
+/* Watches all logs by one inotify descriptor. */
+struct console_hub;
+struct console_hub *console_hub_new(struct event_base *base);
+/* Frees what consoles and viewers are left, too. */
+void console_hub_free(struct console_hub *hub);
+
+enum viewer_mode {
+	VIEWER_AUTO, /* writes when nobody else does */
+	VIEWER_READ_ONLY,
+	VIEWER_FORCE, /* takes the pen */
+	VIEWER_JOIN, /* types together with whoever writes */
+};
+
+struct console;
+struct viewer;
+
+struct console_ops {
+	/* Somebody came, went, or writes now: @what is "came", "went" or "writes". */
+	void (*changed)(void *arg, const char *what, const struct viewer *viewer);
+};
+
+/*
+ * Takes over @log_fd, the log opened for reading, and @fifo_fd, the input FIFO opened for writing
+ * and non-blocking, or -1 for a run that has ended. @ops may be NULL.
+ */
+struct console *console_new(
+	struct console_hub *hub, int log_fd, int fifo_fd, const struct console_ops *ops, void *arg);
+
+/* The run ended: nothing more comes. Viewers get the rest and are then closed. */
+void console_end(struct console *console);
+
+/*
+ * Lets go of it: it ends, and goes away by itself when the last viewer has had all. Its ops are not
+ * called any more. NULL is fine.
+ */
+void console_release(struct console *console);
+
+uint64_t console_bytes(struct console *console);
+size_t console_viewers(const struct console *console);
+/* Who writes: NULL for nobody. */
+const struct viewer *console_writer(const struct console *console);
+bool console_ended(const struct console *console);
+
+/*
+ * The offset where a view shall begin: -N lines back from the end for negative @from (an unfinished
+ * last line counts as one), else @from itself, but not behind the end.
+ */
+uint64_t console_offset(struct console *console, int64_t from);
+
+/* Enters a viewer, which gets its role here; the bytes begin to flow with viewer_start(). */
+struct viewer *viewer_new(
+	struct console *console, enum viewer_mode mode, uint64_t offset, const struct peer *peer);
+
+/* Gives the viewer its connection @fd (taken over) and what it sent already (drained). */
+void viewer_start(struct viewer *viewer, int fd, struct evbuffer *input);
+
+/* Leaves; for one whose connection broke before viewer_start(). */
+void viewer_free(struct viewer *viewer);
+
+/* VIEWER_AUTO stands for "writes" once the viewer has entered. */
+enum viewer_mode viewer_mode(const struct viewer *viewer);
+const char *viewer_mode_name(enum viewer_mode mode);
+const struct peer *viewer_peer(const struct viewer *viewer);
+
+/* An array of {"uid", "user", "pid", "mode", "offset"}. */
+struct json_object *console_viewers_to_json(const struct console *console);
+
+#endif

@@ -1,0 +1,378 @@
+#include "daemon/guest_impl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <uuid/uuid.h>
+
+#include "daemon/clock.h"
+#include "daemon/fileio.h"
+#include "daemon/log.h"
+#include "daemon/users.h"
+#include "proto/text.h"
+
+/* Names of guests' UUIDs live in a name space of our own (RFC 4122 section 4.3): drawn once. */
+static const char uuid_namespace[] = "2f1f9f0e-6f5c-4c54-9a2b-1a5d9f4c7e11";
+
+/* By name (the host's path of the folder), so that a guest keeps it for good. */
+static void
+make_uuid(struct guest *guest)
+{
+	uuid_t space, uuid;
+
+	uuid_parse(uuid_namespace, space);
+	uuid_generate_sha1(uuid, space, guest->path, strlen(guest->path));
+	uuid_unparse_lower(uuid, guest->uuid);
+}
+
+static void on_deadline(evutil_socket_t fd, short what, void *arg);
+
+struct guest *
+guest_new(const struct services *services, const char *name)
+{
+	struct guest *guest = calloc(1, sizeof(*guest));
+
+	if (!guest)
+		abort();
+	guest->sv = services;
+	guest->name = str_copy(name);
+	guest->path = str_printf("%s/%s", services->conf->guests_dir, name);
+	make_uuid(guest);
+	guest->dir_fd = -1;
+	guest->reason = GR_NEVER_STARTED;
+	guest->run_files = (struct run_files)RUN_FILES_INIT;
+	TAILQ_INIT(&guest->waiters);
+	guest->wake = evtimer_new(services->base, guest_waiters_on_wake, guest);
+	guest->deadline = evtimer_new(services->base, on_deadline, guest);
+	if (!guest->wake || !guest->deadline)
+		abort();
+	guest_set_since(guest);
+	return guest;
+}
+
+static void
+close_run(struct guest *guest)
+{
+	probe_cancel(guest->sv->probes, guest);
+	image_job_free(steal_ptr(guest->images));
+	banner_free(steal_ptr(guest->banner));
+	console_release(steal_ptr(guest->console));
+	qmp_free(steal_ptr(guest->qmp));
+	proc_free(steal_ptr(guest->proc));
+	run_files_close(&guest->run_files);
+	if (guest->ping)
+		event_free(steal_ptr(guest->ping));
+	event_del(guest->deadline);
+}
+
+void
+guest_free(struct guest *guest)
+{
+	struct cij_error err;
+
+	cij_error_set(&err, CIJ_E_GUEST_NOT_FOUND, "guest '%s' is gone", guest->name);
+	guest_waiters_fail_all(guest, &err);
+	close_run(guest);
+	ports_give_back(guest->sv->ports, guest->run.port);
+	event_free(guest->wake);
+	event_free(guest->deadline);
+	run_clear(&guest->run);
+	guest_conf_clear(&guest->conf);
+	guest_files_clear(&guest->files);
+	if (guest->dir_fd >= 0)
+		close(guest->dir_fd);
+	free(guest->path);
+	free(guest->name);
+	free(guest);
+}
+
+const char *
+guest_name(const struct guest *guest)
+{
+	return guest->name;
+}
+
+const char *
+guest_path(const struct guest *guest)
+{
+	return guest->path;
+}
+
+enum gstate
+guest_state(const struct guest *guest)
+{
+	return guest->state;
+}
+
+uid_t
+guest_uid(const struct guest *guest)
+{
+	return guest->uid;
+}
+
+gid_t
+guest_gid(const struct guest *guest)
+{
+	return guest->gid;
+}
+
+int
+guest_dir(const struct guest *guest)
+{
+	return guest->dir_fd;
+}
+
+const struct guest_conf *
+guest_conf(const struct guest *guest)
+{
+	return &guest->conf;
+}
+
+static bool
+is_up(const struct guest *guest)
+{
+	return guest->state == GS_RUNNING || guest->state == GS_PAUSED ||
+	       guest->state == GS_STOPPING;
+}
+
+void
+guest_status(const struct guest *guest, struct guest_status *status)
+{
+	const struct run *run = &guest->run;
+	bool down = guest->state == GS_STOPPED || guest->state == GS_BROKEN;
+
+	*status = (struct guest_status){
+		.state = guest->state,
+		.reason = down ? guest->reason : GR_NONE,
+		.since = guest->since,
+		.active = !down,
+		.ready = guest->ready,
+		.hung = guest->hung,
+		.boot_ms = down ? -1 : run->boot_ms,
+		.uptime = is_up(guest) ? clock_mono() - guest->up_at : -1,
+		.pid = guest->proc ? proc_pid(guest->proc) : 0,
+		.port = down ? 0 : run->port,
+		.run = run->number,
+		.qemu = run->qemu,
+		.version = run->version,
+		.dialect = run->dialect,
+		.kvm = run->kvm,
+		.accel_why = run->accel_why,
+		.has_exit = down && run->has_exit,
+		.exit = &run->exit,
+		.error = down ? run->error : NULL,
+		.broken = guest->broken.class != CIJ_E_NONE ? guest->broken.desc : NULL,
+		.console = guest->console,
+	};
+}
+
+void
+guest_set_since(struct guest *guest)
+{
+	guest->since = time(NULL);
+}
+
+/* Event GUEST_STATE. */
+void
+guest_tell_state(struct guest *guest)
+{
+	struct json_object *data = json_object_new_object();
+	bool down = guest->state == GS_STOPPED || guest->state == GS_BROKEN;
+	const char *error = guest->state == GS_BROKEN ? guest->broken.desc : guest->run.error;
+
+	cij_json_add_str(data, "guest", guest->name);
+	cij_json_add_str(data, "state", gstate_name(guest->state));
+	cij_json_add_str(data, "reason", down ? greason_name(guest->reason) : NULL);
+	cij_json_add_str(data, "error", down ? error : NULL);
+	notify_send(guest->sv->notify, "GUEST_STATE", guest->name, data);
+}
+
+/* Event PROGRESS: what a start is busy with. */
+void
+guest_tell_phase(struct guest *guest, const char *phase, const char *text)
+{
+	struct json_object *data = json_object_new_object();
+
+	cij_json_add_str(data, "guest", guest->name);
+	cij_json_add_str(data, "phase", phase);
+	cij_json_add_str(data, "text", text);
+	notify_send(guest->sv->notify, "PROGRESS", guest->name, data);
+}
+
+void
+guest_step(struct guest *guest, enum gevent event)
+{
+	struct gstep step = gstate_step(guest->state, event);
+	enum gstate before = guest->state;
+
+	if (step.next == before)
+		return;
+	guest->state = step.next;
+	guest_set_since(guest);
+	guest_tell_state(guest);
+	guest_waiters_check(guest, before);
+}
+
+int
+guest_refused(const struct guest *guest, enum gevent event, struct cij_error *err)
+{
+	if (guest->state == GS_BROKEN) {
+		*err = guest->broken;
+		return cij_error_prefix(err, "guest '%s' is broken", guest->name);
+	}
+	cij_error_set(err, CIJ_E_BUSY, "cannot %s guest '%s': it is %s", gevent_name(event),
+		guest->name, gstate_name(guest->state));
+	if (guest->state == GS_STOPPING)
+		return cij_error_hint(
+			err, "'cijqemuctl wait %s --for stopped', then try again", guest->name);
+	return -1;
+}
+
+void
+guest_arm(struct guest *guest, double seconds)
+{
+	struct timeval tv = clock_timeval(seconds);
+
+	event_add(guest->deadline, &tv);
+}
+
+static void
+on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+	struct guest *guest = arg;
+
+	if (guest->exited)
+		guest_ended(guest, GE_EXIT);
+	else if (guest->adopt_done)
+		guest_adopt_over(guest);
+	else if (guest->state == GS_STARTING)
+		guest_start_deadline(guest);
+	else if (guest->state == GS_STOPPING)
+		guest_stop_deadline(guest);
+}
+
+/* RUNDIR/guests/NAME, where the guest's sockets are. */
+int
+guest_sockets_dir(struct guest *guest, struct cij_error *err)
+{
+	int fd = dir_make_at(guest->sv->run_fd, guest->name, 0755);
+
+	if (fd < 0)
+		cij_error_errno(err, CIJ_E_INTERNAL, errno, "cannot make the folder '%s/guests/%s'",
+			guest->sv->conf->run_dir, guest->name);
+	return fd;
+}
+
+/* Why a process that is gone ended. */
+static enum greason
+judge_end(const struct guest *guest)
+{
+	const struct proc_exit *how = &guest->run.exit;
+
+	if (guest->state == GS_STARTING)
+		return GR_START_FAILED;
+	if (guest->saw_panic)
+		return GR_PANICKED;
+	if (guest->sent_kill)
+		return GR_KILLED;
+	if (how->known && (how->signaled || how->code != 0))
+		return GR_CRASHED;
+	if (guest->asked_stop)
+		return GR_STOPPED;
+	if (guest->saw_guest_shutdown)
+		return GR_GUEST_SHUTDOWN;
+	if (!how->known)
+		return GR_LOST;
+	/* QEMU ended in good order and no guest asked for it: 'quit' on its monitor, or SIGTERM. */
+	return GR_KILLED;
+}
+
+/* QEMU's last words, or ours where it had none. */
+static void
+keep_last_words(struct guest *guest)
+{
+	/* A QEMU that we ended had no last words: what it printed before is not why. */
+	bool ended_by_us = guest->run.exit.signaled && guest->run.exit.code == SIGKILL &&
+			   guest->start_err.class != CIJ_E_NONE;
+	char last[512], how[64];
+
+	last[0] = '\0';
+	if (guest->run_files.qemu_fd >= 0)
+		file_last_line(guest->run_files.qemu_fd, last, sizeof(last));
+	if (guest->reason == GR_START_FAILED) {
+		if (guest->start_err.class == CIJ_E_NONE)
+			cij_error_set(&guest->start_err, CIJ_E_QEMU_FAILED, "QEMU ended (%s)",
+				proc_exit_text(&guest->run.exit, how, sizeof(how)));
+		if (*last && !ended_by_us)
+			cij_error_set(&guest->start_err, CIJ_E_QEMU_FAILED, "%s", last);
+		str_replace(&guest->run.error, guest->start_err.desc);
+		cij_error_prefix(&guest->start_err, "guest '%s' did not start", guest->name);
+	} else if (guest->reason == GR_CRASHED || guest->reason == GR_PANICKED) {
+		str_replace(&guest->run.error, *last ? last : NULL);
+	}
+}
+
+static void
+save_run(struct guest *guest)
+{
+	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
+	struct cij_error err;
+
+	if (guest->dir_fd >= 0 && guest->run.started &&
+		run_save(guest->dir_fd, &guest->run, &err) < 0)
+		log_warn("guest '%s': %s", guest->name, err.desc);
+}
+
+static void
+log_end(const struct guest *guest)
+{
+	const char *error = guest->run.error;
+	char how[64];
+
+	if (guest->reason == GR_CRASHED || guest->reason == GR_PANICKED ||
+		guest->reason == GR_START_FAILED)
+		log_warn("guest '%s': %s, %s%s%s", guest->name, greason_name(guest->reason),
+			proc_exit_text(&guest->run.exit, how, sizeof(how)), error ? ": " : "",
+			error ? error : "");
+	else
+		log_notice("guest '%s': stopped (%s)", guest->name, greason_name(guest->reason));
+}
+
+void
+guest_ended(struct guest *guest, enum gevent event)
+{
+	_cleanup_close_ int sockets = openat(
+		guest->sv->run_fd, guest->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	guest->reason = judge_end(guest);
+	keep_last_words(guest);
+	guest->run.ended = time(NULL);
+	guest->run.reason = guest->reason;
+	save_run(guest);
+	log_end(guest);
+	close_run(guest);
+	ports_give_back(guest->sv->ports, guest->run.port);
+	if (sockets >= 0) {
+		unlinkat(sockets, "qemu.sock", 0);
+		unlinkat(guest->sv->run_fd, guest->name, AT_REMOVEDIR);
+	}
+	guest->ready = guest->hung = guest->exited = guest->qmp_over = false;
+	guest_step(guest, event);
+}
+
+struct qmp *
+guest_monitor(struct guest *guest, struct cij_error *err)
+{
+	if (guest->qmp && is_up(guest))
+		return guest->qmp;
+	if (is_up(guest))
+		cij_error_set(err, CIJ_E_QEMU_FAILED,
+			"guest '%s' runs, but its monitor does not answer", guest->name);
+	else
+		cij_error_set(err, CIJ_E_BUSY, "guest '%s' is %s: it has no monitor", guest->name,
+			gstate_name(guest->state));
+	return NULL;
+}

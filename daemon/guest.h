@@ -1,0 +1,129 @@
+/*
+ * One guest: a folder, its definition, and the QEMU that runs it. Its state is changed in one
+ * place, by the table in gstate.h.
+ */
+#ifndef DAEMON_GUEST_H
+#define DAEMON_GUEST_H
+
+#include <json-c/json.h>
+#include <stdbool.h>
+
+#include "daemon/guest_conf.h"
+#include "daemon/gstate.h"
+#include "daemon/qmp.h"
+#include "daemon/run.h"
+#include "daemon/services.h"
+
+/* guest.json: the largest that fits a request. */
+#define GUEST_JSON_MAX (64 * 1024)
+
+struct guest;
+
+/* A guest for the folder @name; nothing is read before guest_refresh(). */
+struct guest *guest_new(const struct services *services, const char *name);
+
+/* Lets the process live. Waiters fail with GuestNotFound. */
+void guest_free(struct guest *guest);
+
+/* Reads what changed in the folder. Returns false when the folder is gone and nothing runs. */
+bool guest_refresh(struct guest *guest);
+
+/*
+ * Looks for a QEMU that an earlier daemon started and takes it back: the lock on its pid file, its
+ * user, its monitor's word on name and uuid. @done is called once, perhaps before this returns.
+ */
+void guest_adopt(struct guest *guest, void (*done)(void *arg), void *arg);
+
+const char *guest_name(const struct guest *guest);
+const char *guest_path(const struct guest *guest);
+enum gstate guest_state(const struct guest *guest);
+uid_t guest_uid(const struct guest *guest);
+gid_t guest_gid(const struct guest *guest);
+/* The folder's descriptor; weak. -1 when it cannot be opened. */
+int guest_dir(const struct guest *guest);
+/* The definition in force: while it runs, the one that it was started with. */
+const struct guest_conf *guest_conf(const struct guest *guest);
+/* Whether guest.json says that it is shared with @peer. */
+bool guest_shared_with(const struct guest *guest, const struct peer *peer);
+
+/* What there is to tell about a guest; pointers are weak, NULL = not known. */
+struct guest_status {
+	enum gstate state;
+	enum greason reason;
+	time_t since;
+	bool active; /* a process exists or is about to */
+	bool ready, hung;
+	int64_t boot_ms; /* -1: not known */
+	double uptime; /* seconds; -1: does not run */
+	pid_t pid; /* 0: none */
+	int port; /* 0: none */
+	unsigned run; /* 0: never ran */
+	const char *qemu, *version, *dialect;
+	bool kvm;
+	const char *accel_why;
+	bool has_exit;
+	const struct proc_exit *exit;
+	const char *error;
+	const char *broken; /* why the folder is no guest */
+	struct console *console;
+};
+void guest_status(const struct guest *guest, struct guest_status *status);
+
+/* The outcome of a request that may find nothing to do. */
+enum guest_did { GUEST_DID, GUEST_ALREADY };
+
+/*
+ * Begins a start for @by; guest_wait() tells when it is over. Returns an enum guest_did, or -1 with
+ * BadConfig, Busy, QemuFailed.
+ */
+int guest_start(struct guest *guest, const struct peer *by, bool paused, struct cij_error *err);
+
+/*
+ * Begins a stop (GE_STOP; killed after @force_after seconds) or a kill (GE_KILL). Returns as above.
+ */
+int guest_stop(struct guest *guest, enum gevent how, double force_after, struct cij_error *err);
+
+/*
+ * GE_RESET, GE_PAUSE, GE_RESUME: @done is called once with the outcome, from the loop, unless this
+ * returns GUEST_ALREADY or -1.
+ */
+int guest_control(struct guest *guest, enum gevent what,
+	void (*done)(void *arg, const struct cij_error *err), void *arg, struct cij_error *err);
+
+/* The monitor of a running guest; weak. NULL with an error that says in which state it is. */
+struct qmp *guest_monitor(struct guest *guest, struct cij_error *err);
+
+/* The path of the guest's QEMU, on the heap. 0, or -1 when the guest is broken or there is none. */
+int guest_find_qemu(const struct guest *guest, char **qemu, struct cij_error *err);
+
+/* Asks that QEMU what it can do, as probe_ask() does. */
+void guest_probe(struct guest *guest, const char *qemu, probe_done_fn *done, void *arg);
+
+/* The argument vector that a start would run with such a QEMU, with "why". -1 with an error. */
+struct argv;
+int guest_argv(const struct guest *guest, const char *qemu, const struct qemu_caps *caps,
+	struct argv *argv, struct cij_error *err);
+
+/* Waiting */
+enum guest_want { WANT_SETTLED, WANT_RUNNING, WANT_STOPPED, WANT_SSH };
+typedef void guest_wait_fn(void *arg, const struct cij_error *err);
+
+/*
+ * Calls @fn once, from the loop, when the guest is as wanted (@err NULL), when it cannot get there
+ * any more (a failed start: the reason), or after @seconds (Timeout; 0 = for ever).
+ */
+void guest_wait(
+	struct guest *guest, enum guest_want want, double seconds, guest_wait_fn *fn, void *arg);
+/* Forgets the waits of @arg. */
+void guest_wait_cancel(struct guest *guest, void *arg);
+
+/* Definition */
+
+/* guest.json as it is now: NULL when there is none (err->class CIJ_E_NONE) or it cannot be read. */
+struct json_object *guest_config_read(struct guest *guest, struct cij_error *err);
+/* Checks @config and writes it. 0, or -1 with BadConfig. */
+int guest_config_write(struct guest *guest, struct json_object *config, struct cij_error *err);
+/* All that is wrong with the guest as it stands on disk. */
+void guest_problems(struct guest *guest, struct cij_problems *problems);
+
+#endif

@@ -1,0 +1,372 @@
+#include "daemon/guest_conf.h"
+
+#include <ctype.h>
+#include <string.h>
+
+#include "daemon/strv.h"
+#include "proto/text.h"
+
+#define KiB 1024LL
+#define MiB (1024 * KiB)
+#define GiB (1024 * MiB)
+#define TiB (1024 * GiB)
+
+/* A PCIe root bus has 32 slots, some taken; drives behind it are few in any real test. */
+#define DEVICES_MAX 16
+/* It is the drive's serial number too: NVMe 1.3, Identify Controller, SN: 20 bytes. */
+#define DEVICE_ID_MAX 20
+#define FORWARDS_MAX 64
+#define EXTRA_ARGS_MAX 256
+#define SHARES_MAX 256
+
+static const char *const accel_words[] = {"auto", "kvm", "tcg", NULL};
+static const char *const restart_words[] = {"no", "on-failure", "always", NULL};
+static const char *const device_words[] = {"ocssd", "nvme", "zns", NULL};
+static const char *const format_words[] = {"raw", "qcow2"};
+
+#define F(type_, member_, kind_, ...) \
+	{ \
+		.name = #member_, .type = kind_, .offset = offsetof(struct type_, member_), \
+		__VA_ARGS__ \
+	}
+
+static const struct cij_field device_fields[] = {
+	F(device_conf, id, CIJ_T_STR, .flags = CIJ_F_REQUIRED,
+		.doc = "name of the drive and its file"),
+	F(device_conf, type, CIJ_T_ENUM, .flags = CIJ_F_REQUIRED, .names = device_words),
+	/* OCSSD 2.0 section 2.1: groups and parallel units are 16-bit, chunks and blocks 32-bit */
+	F(device_conf, num_grp, CIJ_T_INT, .min = 1, .max = 65535, .doc = "groups"),
+	F(device_conf, num_pu, CIJ_T_INT, .min = 1, .max = 65535, .doc = "parallel units a group"),
+	F(device_conf, num_chk, CIJ_T_INT, .min = 1, .max = UINT32_MAX, .doc = "chunks a unit"),
+	F(device_conf, num_sec, CIJ_T_INT, .min = 1, .max = UINT32_MAX, .doc = "blocks a chunk"),
+	F(device_conf, sec_size, CIJ_T_SIZE, .min = 512, .max = 65536, .doc = "bytes of a block"),
+	F(device_conf, md_size, CIJ_T_SIZE, .min = 0, .max = 255, .doc = "bytes of its metadata"),
+	F(device_conf, ws_min, CIJ_T_INT, .min = 1, .max = UINT32_MAX,
+		.doc = "blocks of a least write"),
+	F(device_conf, ws_opt, CIJ_T_INT, .min = 1, .max = UINT32_MAX,
+		.doc = "blocks of a best write"),
+	F(device_conf, mw_cunits, CIJ_T_INT, .min = 0, .max = UINT32_MAX,
+		.doc = "blocks between write and safe read"),
+	F(device_conf, early_reset, CIJ_T_BOOL, .doc = "chunks may be reset before they are full"),
+	F(device_conf, mdts, CIJ_T_INT, .min = 0, .max = 255, .doc = "largest transfer, 2^N pages"),
+	F(device_conf, size, CIJ_T_SIZE, .min = MiB, .max = 256 * TiB, .doc = "bytes of the drive"),
+	F(device_conf, zone_size, CIJ_T_SIZE, .min = 4096, .max = 256 * TiB,
+		.doc = "bytes of a zone"),
+	F(device_conf, zone_capacity, CIJ_T_SIZE, .min = 4096, .max = 256 * TiB,
+		.doc = "writable bytes of a zone"),
+	F(device_conf, max_open, CIJ_T_INT, .min = 0, .max = UINT32_MAX,
+		.doc = "open zones; 0: any"),
+	F(device_conf, max_active, CIJ_T_INT, .min = 0, .max = UINT32_MAX,
+		.doc = "active zones; 0: any"),
+};
+static const struct cij_table device_table = CIJ_TABLE(device_fields, struct device_conf, NULL);
+
+static const struct cij_field forward_fields[] = {
+	F(forward_conf, host, CIJ_T_INT, .flags = CIJ_F_REQUIRED, .min = 1, .max = 65535),
+	F(forward_conf, guest, CIJ_T_INT, .flags = CIJ_F_REQUIRED, .min = 1, .max = 65535),
+};
+static const struct cij_table forward_table = CIJ_TABLE(forward_fields, struct forward_conf, NULL);
+
+/* The nested objects of guest.json, by the type of their member. */
+#define NESTED(member_) typeof(((struct guest_conf *)0)->member_)
+#define N(parent_, member_, kind_, ...) \
+	{ \
+		.name = #member_, .type = kind_, .offset = offsetof(NESTED(parent_), member_), \
+		__VA_ARGS__ \
+	}
+
+static const struct cij_field boot_fields[] = {
+	N(boot, image, CIJ_T_STR, .flags = CIJ_F_NOT_EMPTY, .doc = "boot image"),
+	N(boot, format, CIJ_T_STR, .doc = "raw or qcow2; else by the file's name"),
+};
+static const struct cij_table boot_table = CIJ_TABLE(boot_fields, NESTED(boot), NULL);
+
+static const struct cij_field kernel_fields[] = {
+	N(kernel, image, CIJ_T_STR, .flags = CIJ_F_NOT_EMPTY),
+	N(kernel, initrd, CIJ_T_STR, .flags = CIJ_F_NOT_EMPTY),
+	N(kernel, append, CIJ_T_STR, .doc = "kernel command line"),
+};
+static const struct cij_table kernel_table = CIJ_TABLE(kernel_fields, NESTED(kernel), NULL);
+
+static const struct cij_field ssh_fields[] = {
+	N(ssh, user, CIJ_T_STR, .flags = CIJ_F_NOT_EMPTY),
+	N(ssh, port, CIJ_T_INT, .min = 0, .max = 65535, .doc = "on 127.0.0.1; 0: allocated"),
+	N(ssh, key, CIJ_T_STR, .flags = CIJ_F_NOT_EMPTY, .doc = "private key for the guest"),
+};
+static const struct cij_table ssh_table = CIJ_TABLE(ssh_fields, NESTED(ssh), NULL);
+
+static const struct cij_field log_fields[] = {
+	N(log, limit, CIJ_T_SIZE, .min = 64 * KiB, .max = TiB,
+		.doc = "bytes of console kept a run"),
+	N(log, keep, CIJ_T_INT, .min = 1, .max = 1000, .doc = "runs whose logs are kept"),
+};
+static const struct cij_table log_table = CIJ_TABLE(log_fields, NESTED(log), NULL);
+
+static const struct cij_field limits_fields[] = {
+	N(limits, memory_max, CIJ_T_SIZE, .min = 16 * MiB),
+	N(limits, cpu_quota, CIJ_T_STR, .doc = "like 200%"),
+	N(limits, tasks_max, CIJ_T_INT, .min = 8, .max = 1000000),
+};
+static const struct cij_table limits_table = CIJ_TABLE(limits_fields, NESTED(limits), NULL);
+
+static const struct cij_field lease_fields[] = {
+	N(lease, reset, CIJ_T_BOOL, .doc = "stop and format the drives on release"),
+};
+static const struct cij_table lease_table = CIJ_TABLE(lease_fields, NESTED(lease), NULL);
+
+static const struct cij_field guest_fields[] = {
+	/* 1 MiB is the least that QEMU's PC machines start with. */
+	F(guest_conf, memory, CIJ_T_SIZE, .min = MiB, .max = 16 * TiB, .doc = "RAM of the guest"),
+	F(guest_conf, cpus, CIJ_T_INT, .min = 1, .max = 288),
+	F(guest_conf, cpu, CIJ_T_STR, .flags = CIJ_F_NOT_EMPTY, .doc = "QEMU's CPU model"),
+	F(guest_conf, machine, CIJ_T_STR, .flags = CIJ_F_NOT_EMPTY, .doc = "QEMU's machine type"),
+	F(guest_conf, accel, CIJ_T_ENUM, .names = accel_words),
+	F(guest_conf, boot, CIJ_T_OBJECT, .table = &boot_table),
+	F(guest_conf, kernel, CIJ_T_OBJECT, .table = &kernel_table),
+	F(guest_conf, ssh, CIJ_T_OBJECT, .table = &ssh_table),
+	F(guest_conf, forward, CIJ_T_LIST, .table = &forward_table, .max = FORWARDS_MAX),
+	F(guest_conf, devices, CIJ_T_LIST, .table = &device_table, .max = DEVICES_MAX),
+	F(guest_conf, qemu_home, CIJ_T_STR, .flags = CIJ_F_NOT_EMPTY),
+	F(guest_conf, log, CIJ_T_OBJECT, .table = &log_table),
+	F(guest_conf, limits, CIJ_T_OBJECT, .table = &limits_table),
+	F(guest_conf, share, CIJ_T_STRS, .max = SHARES_MAX, .flags = CIJ_F_NOT_EMPTY),
+	F(guest_conf, lease, CIJ_T_OBJECT, .table = &lease_table),
+	F(guest_conf, autostart, CIJ_T_BOOL, .doc = "start with the host"),
+	F(guest_conf, restart, CIJ_T_ENUM, .names = restart_words),
+	F(guest_conf, extra_args, CIJ_T_STRS, .max = EXTRA_ARGS_MAX),
+};
+
+static void
+init_guest(void *obj)
+{
+	struct guest_conf *conf = obj;
+
+	conf->memory = 2 * GiB;
+	conf->cpus = 2;
+	conf->cpu = str_copy("max");
+	conf->machine = str_copy("q35");
+	conf->ssh.user = str_copy("root");
+	conf->ssh.port = 0;
+	conf->log.limit = 64 * MiB;
+	conf->log.keep = 10;
+}
+
+const struct cij_table guest_conf_table = CIJ_TABLE(guest_fields, struct guest_conf, init_guest);
+
+/* What belongs to each type of drive, with the defaults that CIJOE's users have (see README.md). */
+static const struct {
+	const char *name;
+	size_t offset;
+	bool for_type[3];
+	int64_t fallback[3]; /* CIJ_UNSET: QEMU's own */
+} device_numbers[] = {
+#define D(member_) #member_, offsetof(struct device_conf, member_)
+	{D(num_grp), {true, false, false}, {2}},
+	{D(num_pu), {true, false, false}, {4}},
+	{D(num_chk), {true, false, false}, {60}},
+	{D(num_sec), {true, false, false}, {4096}},
+	{D(sec_size), {true, false, false}, {4096}},
+	{D(md_size), {true, false, false}, {16}},
+	{D(ws_min), {true, false, false}, {4}},
+	{D(ws_opt), {true, false, false}, {8}},
+	{D(mw_cunits), {true, false, false}, {24}},
+	{D(mdts), {true, true, true}, {7, 7, 7}},
+	{D(size), {false, true, true}, {CIJ_UNSET, 8 * GiB, 4 * GiB}},
+	{D(zone_size), {false, false, true}, {CIJ_UNSET, CIJ_UNSET, 64 * MiB}},
+	{D(zone_capacity), {false, false, true}, {CIJ_UNSET, CIJ_UNSET, CIJ_UNSET}},
+	{D(max_open), {false, false, true}, {CIJ_UNSET, CIJ_UNSET, 0}},
+	{D(max_active), {false, false, true}, {CIJ_UNSET, CIJ_UNSET, 0}},
+#undef D
+};
+
+const char *
+device_type_name(int type)
+{
+	return device_words[type];
+}
+
+int64_t
+device_conf_bytes(const struct device_conf *d)
+{
+	if (d->type != DEVICE_OCSSD)
+		return d->size;
+	return d->num_grp * d->num_pu * d->num_chk * d->num_sec * d->sec_size;
+}
+
+/* Drive ids name files and QEMU objects: what both take without quoting. */
+static bool
+device_id_ok(const char *id)
+{
+	size_t n = strlen(id);
+
+	if (n == 0 || n > DEVICE_ID_MAX || !isalpha((unsigned char)id[0]))
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (!isalnum((unsigned char)id[i]) && !strchr("_-", id[i]))
+			return false;
+	return true;
+}
+
+static void
+check_geometry(const struct device_conf *d, const char *path, struct cij_problems *problems)
+{
+	int64_t blocks, bytes;
+
+	if (d->sec_size & (d->sec_size - 1))
+		cij_problems_add(problems, path, "has a sec_size of %lld: not a power of two",
+			(long long)d->sec_size);
+	if (d->ws_opt % d->ws_min)
+		cij_problems_add(problems, path,
+			"has a ws_opt of %lld: not a multiple of ws_min, %lld",
+			(long long)d->ws_opt, (long long)d->ws_min);
+	if (__builtin_mul_overflow(d->num_grp * d->num_pu, d->num_chk, &blocks) ||
+		__builtin_mul_overflow(blocks, d->num_sec, &blocks) ||
+		__builtin_mul_overflow(blocks, d->sec_size + d->md_size, &bytes))
+		cij_problems_add(problems, path, "has a geometry of more than 8 EiB");
+}
+
+static void
+check_zones(struct device_conf *d, const char *path, struct cij_problems *problems)
+{
+	if (d->zone_capacity == CIJ_UNSET)
+		d->zone_capacity = d->zone_size;
+	if (d->zone_capacity > d->zone_size)
+		cij_problems_add(problems, path, "has a zone_capacity over its zone_size");
+	if (d->size < d->zone_size || d->size % d->zone_size)
+		cij_problems_add(
+			problems, path, "has a size that is not a multiple of its zone_size");
+	if (d->max_open && d->max_active && d->max_open > d->max_active)
+		cij_problems_add(problems, path, "has a max_open over its max_active");
+}
+
+/* Fills the defaults of the drive's type in; reports numbers that belong to another one. */
+static void
+check_device(struct device_conf *d, struct json_object *json, const char *path,
+	struct cij_problems *problems)
+{
+	bool usable = true;
+
+	for (size_t i = 0; i < cij_array_size(device_numbers); i++) {
+		int64_t *value = (int64_t *)((char *)d + device_numbers[i].offset);
+
+		if (*value == CIJ_UNSET && device_numbers[i].for_type[d->type]) {
+			*value = device_numbers[i].fallback[d->type];
+		} else if (*value != CIJ_UNSET && !device_numbers[i].for_type[d->type]) {
+			_cleanup_free_ char *full = str_printf(
+				"%s.%s", path, device_numbers[i].name);
+
+			cij_problems_add(problems, full, "does not belong to a drive of type '%s'",
+				device_words[d->type]);
+			usable = false;
+		}
+	}
+	if (!cij_json_get(json, "early_reset")) {
+		d->early_reset = true;
+	} else if (d->type != DEVICE_OCSSD) {
+		_cleanup_free_ char *full = str_printf("%s.early_reset", path);
+
+		cij_problems_add(problems, full, "does not belong to a drive of type '%s'",
+			device_words[d->type]);
+	}
+	if (d->id && !device_id_ok(d->id)) {
+		_cleanup_free_ char *full = str_printf("%s.id", path);
+
+		cij_problems_add(problems, full,
+			"must start with a letter and go on with at most 19 letters, digits, '_' "
+			"and '-'");
+	}
+	if (usable && d->type == DEVICE_OCSSD)
+		check_geometry(d, path, problems);
+	else if (usable && d->type == DEVICE_ZNS)
+		check_zones(d, path, problems);
+}
+
+static void
+check_devices(struct guest_conf *conf, struct json_object *json, struct cij_problems *problems)
+{
+	struct device_conf *devices = conf->devices.items;
+	struct json_object *array = cij_json_get(json, "devices");
+
+	for (size_t i = 0; i < conf->devices.n; i++) {
+		_cleanup_free_ char *path = str_printf("devices[%zu]", i);
+
+		check_device(&devices[i], json_object_array_get_idx(array, i), path, problems);
+		for (size_t k = 0; k < i; k++)
+			if (devices[i].id && devices[k].id &&
+				strcmp(devices[i].id, devices[k].id) == 0)
+				cij_problems_add(problems, path, "has the id '%s' of devices[%zu]",
+					devices[i].id, k);
+	}
+}
+
+/* Options that the daemon gives itself, or that would take the guest out of its hands. */
+static const char *const owned_options[] = {"accel", "append", "bios-chardev", "chroot", "cpu",
+	"daemonize", "display", "enable-kvm", "incoming", "initrd", "kernel", "M", "m", "machine",
+	"mon", "monitor", "name", "no-reboot", "no-shutdown", "nodefaults", "nographic", "pidfile",
+	"preconfig", "qmp", "qmp-pretty", "readconfig", "run-with", "runas", "S", "sandbox",
+	"serial", "smp", "uuid"};
+
+static void
+check_extra_args(const struct guest_conf *conf, struct cij_problems *problems)
+{
+	char **args = conf->extra_args.items;
+
+	for (size_t i = 0; i < conf->extra_args.n; i++) {
+		const char *name = args[i];
+
+		if (name[0] != '-')
+			continue;
+		name += name[1] == '-' ? 2 : 1;
+		for (size_t k = 0; k < cij_array_size(owned_options); k++)
+			if (strcmp(name, owned_options[k]) == 0) {
+				_cleanup_free_ char *path = str_printf("extra_args[%zu]", i);
+
+				cij_problems_add(problems, path,
+					"is '%s', which the daemon sets itself", args[i]);
+			}
+	}
+}
+
+static void
+check_files(const struct guest_conf *conf, struct cij_problems *problems)
+{
+	const char *format = conf->boot.format;
+
+	if (format && strcmp(format, format_words[0]) != 0 && strcmp(format, format_words[1]) != 0)
+		cij_problems_add(problems, "boot.format", "must be raw or qcow2");
+	if (conf->qemu_home && conf->qemu_home[0] != '/')
+		cij_problems_add(problems, "qemu_home", "must be an absolute path");
+	for (size_t i = 0; i < conf->forward.n; i++) {
+		const struct forward_conf *f = conf->forward.items;
+
+		for (size_t k = 0; k < i; k++)
+			if (f[i].host == f[k].host) {
+				_cleanup_free_ char *path = str_printf("forward[%zu].host", i);
+
+				cij_problems_add(problems, path, "is %lld, as in forward[%zu]",
+					(long long)f[i].host, k);
+			}
+		if (conf->ssh.port && f[i].host == conf->ssh.port)
+			cij_problems_add(problems, "ssh.port", "is %lld, as in forward[%zu]",
+				(long long)conf->ssh.port, i);
+	}
+}
+
+int
+guest_conf_decode(struct guest_conf *conf, struct json_object *json, struct cij_problems *problems)
+{
+	_cleanup_json_ struct json_object *nothing = json_object_new_object();
+
+	if (cij_table_decode(&guest_conf_table, json ? json : nothing, conf, "", problems) == 0) {
+		check_devices(conf, json, problems);
+		check_extra_args(conf, problems);
+		check_files(conf, problems);
+	}
+	return problems->n ? -1 : 0;
+}
+
+void
+guest_conf_clear(struct guest_conf *conf)
+{
+	cij_table_clear(&guest_conf_table, conf);
+}

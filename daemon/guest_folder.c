@@ -1,0 +1,345 @@
+/* A guest's folder: what it is defined as, what boots, and whether it is a guest at all. */
+#include "daemon/guest_impl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/fileio.h"
+#include "daemon/users.h"
+#include "proto/text.h"
+
+#define GUEST_JSON_DEPTH_MAX 16
+
+void
+guest_files_clear(struct guest_files *files)
+{
+	free(files->boot);
+	free(files->boot_format);
+	free(files->kernel);
+	free(files->initrd);
+	*files = (struct guest_files){0};
+}
+
+/* Opens the folder anew when it is another one than before. Returns false when it is not there. */
+static bool
+open_folder(struct guest *guest)
+{
+	struct stat st;
+
+	if (fstatat(guest->sv->guests_fd, guest->name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+		int saved = errno;
+
+		if (guest->dir_fd >= 0)
+			close(guest->dir_fd);
+		guest->dir_fd = -1;
+		cij_error_errno(&guest->broken, CIJ_E_BAD_CONFIG, saved, "its folder");
+		return saved != ENOENT;
+	}
+	if (guest->dir_fd >= 0 && st.st_ino == guest->dir_st.st_ino &&
+		st.st_dev == guest->dir_st.st_dev) {
+		guest->dir_st = st;
+		guest->uid = st.st_uid;
+		guest->gid = st.st_gid;
+		return true;
+	}
+	if (guest->dir_fd >= 0)
+		close(guest->dir_fd);
+	guest->read_once = false;
+	guest->dir_st = st;
+	guest->uid = st.st_uid;
+	guest->gid = st.st_gid;
+	guest->dir_fd = dir_open_at(guest->sv->guests_fd, guest->name);
+	if (S_ISLNK(st.st_mode))
+		cij_error_set(&guest->broken, CIJ_E_BAD_CONFIG, "its folder is a symbolic link");
+	else if (guest->dir_fd < 0)
+		cij_error_errno(&guest->broken, CIJ_E_BAD_CONFIG, errno, "its folder");
+	return true;
+}
+
+static bool
+same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_ino == b->st_ino && a->st_size == b->st_size &&
+	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+/*
+ * Reads guest.json into *@json (NULL: there is none). Returns 0, or -1 with BadConfig. As the
+ * owner.
+ */
+static int
+read_json(struct guest *guest, struct json_object **json, struct stat *st, struct cij_error *err)
+{
+	_cleanup_free_ char *text = NULL;
+	size_t len;
+
+	*json = NULL;
+	*st = (struct stat){0};
+	text = file_read_at(guest->dir_fd, "guest.json", GUEST_JSON_MAX, &len, st);
+	if (!text) {
+		st->st_ino = 0;
+		if (errno == ENOENT)
+			return 0;
+		if (errno == ELOOP)
+			return cij_error_set(err, CIJ_E_BAD_CONFIG,
+				"guest.json is a symbolic link: not followed");
+		if (errno == EINVAL)
+			return cij_error_set(
+				err, CIJ_E_BAD_CONFIG, "guest.json is no regular file");
+		return cij_error_errno(err, CIJ_E_BAD_CONFIG, errno, "guest.json");
+	}
+	*json = cij_json_parse(text, len, GUEST_JSON_DEPTH_MAX, err);
+	if (!*json) {
+		if (err->class == CIJ_E_NONE)
+			cij_error_set(err, CIJ_E_BAD_CONFIG, "must be an object, not null");
+		err->class = CIJ_E_BAD_CONFIG;
+		return cij_error_prefix(err, "guest.json");
+	}
+	return 0;
+}
+
+/* Whether the file exists, as the owner sees it. */
+static bool
+has_file(const struct guest *guest, const char *name)
+{
+	struct stat st;
+
+	return fstatat(guest->dir_fd, name, &st, 0) == 0 && S_ISREG(st.st_mode);
+}
+
+/* The file that @key of guest.json names must be there and regular. */
+static void
+check_file(
+	const struct guest *guest, const char *key, const char *name, struct cij_problems *problems)
+{
+	char clean[256];
+	struct stat st;
+
+	cij_text_clean(name, clean, sizeof(clean));
+	if (fstatat(guest->dir_fd, name, &st, 0) < 0)
+		cij_problems_add(problems, key, "names '%s': %s", clean, strerror(errno));
+	else if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		cij_problems_add(problems, key, "names '%s', which is no regular file", clean);
+}
+
+static const char *
+format_by_name(const char *name)
+{
+	size_t n = strlen(name);
+
+	return n > 6 && strcmp(name + n - 6, ".qcow2") == 0 ? "qcow2" : "raw";
+}
+
+/* What boots: by guest.json, else by the names of the folder's files. As the owner. */
+static void
+find_files(const struct guest *guest, const struct guest_conf *conf, struct guest_files *files,
+	struct cij_problems *problems)
+{
+	static const char *const images[] = {"boot.qcow2", "boot.img"};
+
+	if (conf->boot.image) {
+		check_file(guest, "boot.image", conf->boot.image, problems);
+		files->boot = str_copy(conf->boot.image);
+	}
+	for (size_t i = 0; !files->boot && i < cij_array_size(images); i++)
+		if (has_file(guest, images[i]))
+			files->boot = str_copy(images[i]);
+	if (files->boot)
+		files->boot_format = str_copy(
+			conf->boot.format ? conf->boot.format : format_by_name(files->boot));
+	if (conf->kernel.image) {
+		check_file(guest, "kernel.image", conf->kernel.image, problems);
+		files->kernel = str_copy(conf->kernel.image);
+	} else if (has_file(guest, "bzImage")) {
+		files->kernel = str_copy("bzImage");
+	}
+	if (conf->kernel.initrd) {
+		check_file(guest, "kernel.initrd", conf->kernel.initrd, problems);
+		files->initrd = str_copy(conf->kernel.initrd);
+	} else if (files->kernel && has_file(guest, "initrd.img")) {
+		files->initrd = str_copy("initrd.img");
+	}
+	if (files->boot || files->kernel)
+		return;
+	cij_problems_add(problems, "", "no boot image and no kernel");
+	cij_problems_hint(problems,
+		"put a boot.qcow2, boot.img or bzImage into the folder, or name one as "
+		"boot.image or kernel.image");
+}
+
+/* The definition @json with the folder as it is. As the owner. */
+static void
+define(const struct guest *guest, struct json_object *json, struct guest_conf *conf,
+	struct guest_files *files, struct cij_problems *problems)
+{
+	if (guest_conf_decode(conf, json, problems) == 0)
+		find_files(guest, conf, files, problems);
+}
+
+/* Reads the definition anew, if anything about the folder or guest.json changed. */
+static void
+read_definition(struct guest *guest)
+{
+	_cleanup_problems_ struct cij_problems problems = {0};
+	_cleanup_json_ struct json_object *json = NULL;
+	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
+	struct stat st = {0};
+
+	if (fstatat(guest->dir_fd, "guest.json", &st, AT_SYMLINK_NOFOLLOW) < 0)
+		st = (struct stat){0};
+	/* A definition that works is kept until it changes; a broken one is looked at each time. */
+	if (guest->read_once && guest->broken.class == CIJ_E_NONE &&
+		same_file(&st, &guest->json_st) &&
+		(!guest->files.boot || has_file(guest, guest->files.boot)) &&
+		(!guest->files.kernel || has_file(guest, guest->files.kernel)))
+		return;
+	guest->read_once = true;
+	guest->broken.class = CIJ_E_NONE;
+	guest_conf_clear(&guest->conf);
+	guest_files_clear(&guest->files);
+	if (read_json(guest, &json, &guest->json_st, &guest->broken) < 0) {
+		guest_conf_decode(&guest->conf, NULL, &problems);
+		return;
+	}
+	define(guest, json, &guest->conf, &guest->files, &problems);
+	if (problems.n > 0)
+		cij_problems_to_error(&problems, CIJ_E_BAD_CONFIG, &guest->broken);
+}
+
+/* The last run's record, when the folder is seen for the first time. */
+static void
+read_last_run(struct guest *guest)
+{
+	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
+	unsigned number = run_newest(guest->dir_fd);
+
+	run_clear(&guest->run);
+	if (number == 0 || run_load(guest->dir_fd, number, &guest->run) < 0) {
+		guest->run.number = number;
+		guest->reason = number ? GR_LOST : GR_NEVER_STARTED;
+		return;
+	}
+	/* A record without an end is that of a run whose end nobody saw (or that still runs). */
+	guest->reason = guest->run.ended && guest->run.reason != GR_NONE ? guest->run.reason
+									 : GR_LOST;
+	if (guest->run.ended)
+		guest->since = guest->run.ended;
+}
+
+bool
+guest_refresh(struct guest *guest)
+{
+	bool first = !guest->read_once, there;
+
+	/* What runs keeps the definition and the folder that it was started with. */
+	if (guest->state != GS_STOPPED && guest->state != GS_BROKEN)
+		return true;
+	there = open_folder(guest);
+	if (guest->dir_fd >= 0) {
+		if (first || !guest->read_once)
+			read_last_run(guest);
+		read_definition(guest);
+	} else if (first) {
+		_cleanup_problems_ struct cij_problems problems = {0};
+
+		guest->read_once = true;
+		guest_conf_decode(&guest->conf, NULL, &problems);
+	}
+	if (guest->broken.class != CIJ_E_NONE && guest->state == GS_STOPPED)
+		guest_step(guest, GE_BREAK);
+	else if (guest->broken.class == CIJ_E_NONE && guest->state == GS_BROKEN)
+		guest_step(guest, GE_MEND);
+	return there;
+}
+
+struct json_object *
+guest_config_read(struct guest *guest, struct cij_error *err)
+{
+	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
+	struct json_object *json;
+	struct stat st;
+
+	err->class = CIJ_E_NONE;
+	if (guest->dir_fd < 0) {
+		*err = guest->broken;
+		return NULL;
+	}
+	read_json(guest, &json, &st, err);
+	return json;
+}
+
+int
+guest_config_write(struct guest *guest, struct json_object *config, struct cij_error *err)
+{
+	_cleanup_problems_ struct cij_problems problems = {0};
+	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
+	_cleanup_free_ char *text = NULL;
+	struct guest_files files = {0};
+	struct guest_conf conf;
+	size_t len;
+
+	if (guest->dir_fd < 0) {
+		*err = guest->broken;
+		return -1;
+	}
+	define(guest, config, &conf, &files, &problems);
+	guest_conf_clear(&conf);
+	guest_files_clear(&files);
+	if (problems.n > 0)
+		return cij_problems_to_error(&problems, CIJ_E_BAD_CONFIG, err);
+	text = str_printf("%s\n", json_object_to_json_string_ext(config,
+					  JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
+						  JSON_C_TO_STRING_NOSLASHESCAPE));
+	len = strlen(text);
+	if (len > GUEST_JSON_MAX)
+		return cij_error_set(err, CIJ_E_BAD_CONFIG,
+			"guest.json would have %zu bytes: at most %d", len, GUEST_JSON_MAX);
+	if (file_write_at(guest->dir_fd, "guest.json", text, len, 0644) < 0)
+		return cij_error_errno(err, CIJ_E_NO_RESOURCES, errno, "cannot write guest.json");
+	return 0;
+}
+
+void
+guest_problems(struct guest *guest, struct cij_problems *problems)
+{
+	_cleanup_json_ struct json_object *json = NULL;
+	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
+	struct guest_files files = {0};
+	struct guest_conf conf;
+	struct cij_error err;
+	struct stat st;
+
+	if (guest->dir_fd < 0) {
+		cij_problems_add(problems, "", "%s", guest->broken.desc);
+		return;
+	}
+	if (read_json(guest, &json, &st, &err) < 0) {
+		cij_problems_add(problems, "", "%s", err.desc);
+		return;
+	}
+	define(guest, json, &conf, &files, problems);
+	guest_conf_clear(&conf);
+	guest_files_clear(&files);
+}
+
+bool
+guest_shared_with(const struct guest *guest, const struct peer *peer)
+{
+	char **shares = guest->conf.share.items;
+
+	for (size_t i = 0; i < guest->conf.share.n; i++) {
+		const char *user;
+		gid_t gid;
+
+		if (shares[i][0] == '@') {
+			gid = group_id(shares[i] + 1);
+			if (gid != (gid_t)-1 && peer_in_group(peer, gid))
+				return true;
+		} else if ((user = user_name(peer->uid)) && strcmp(user, shares[i]) == 0) {
+			return true;
+		}
+	}
+	return false;
+}

@@ -1,0 +1,490 @@
+/* A start, step by step: probe, images, launch, monitor, network, CPUs. Each step is an event. */
+#include "daemon/guest_impl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/clock.h"
+#include "daemon/fileio.h"
+#include "daemon/log.h"
+#include "proto/text.h"
+
+/* From the process until the monitor answers: 40 ms on an idle host, seconds when 100 start at
+ * once. */
+#define START_SECONDS 30
+
+/* A QEMU whose monitor closed is given so long to end by itself, with its own last words. */
+#define LAST_WORDS_SECONDS 1
+
+/* One monitor command of a start. */
+#define COMMAND_SECONDS 20
+
+/* QEMU sees its descriptors as these. */
+enum { FD_STDIN, FD_STDOUT, FD_STDERR, FD_QMP, FD_COUNT };
+
+static void add_next_forward(struct guest *guest);
+
+/* Gives the start up: @err is told to whoever waits for it. */
+void
+guest_start_fail(struct guest *guest, const struct cij_error *err)
+{
+	guest->start_err = *err;
+	if (guest->proc) { /* its exit ends the run */
+		proc_signal(guest->proc, SIGKILL);
+		return;
+	}
+	guest_ended(guest, GE_FAILED);
+}
+
+/* A kill or stop came before there was a process. */
+void
+guest_start_cancel(struct guest *guest)
+{
+	guest->sent_kill = true;
+	guest_ended(guest, GE_FAILED);
+}
+
+void
+guest_start_deadline(struct guest *guest)
+{
+	struct cij_error err;
+
+	if (guest->start_err.class != CIJ_E_NONE)
+		err = guest->start_err;
+	else
+		cij_error_set(&err, CIJ_E_QEMU_FAILED,
+			"QEMU did not answer on its monitor within %d s", START_SECONDS);
+	guest_start_fail(guest, &err);
+}
+
+static void
+fill_argv_input(const struct guest *guest, struct argv_input *in)
+{
+	*in = (struct argv_input){
+		.qemu = guest->run.qemu,
+		.name = guest->name,
+		.uuid = guest->uuid,
+		.conf = &guest->conf,
+		.caps = &guest->caps,
+		.kvm = guest->run.kvm,
+		.accel_why = guest->run.accel_why,
+		.run = guest->run.number,
+		.qmp_fd = FD_QMP,
+		.boot = guest->files.boot,
+		.boot_format = guest->files.boot_format,
+		.kernel = guest->files.kernel,
+		.initrd = guest->files.initrd,
+	};
+}
+
+/* Whether to use KVM, and why (not). 0, or -1 where guest.json insists and the host cannot. */
+static int
+choose_accel(const struct guest_conf *conf, const struct qemu_caps *caps, bool *kvm, char **why,
+	struct cij_error *err)
+{
+	*kvm = false;
+	switch ((enum accel_mode)conf->accel) {
+	case ACCEL_TCG:
+		str_replace(why, "accel is tcg");
+		return 0;
+	case ACCEL_KVM:
+		if (!caps->kvm) {
+			cij_error_set(
+				err, CIJ_E_QEMU_FAILED, "accel is kvm, but %s", caps->kvm_why);
+			return cij_error_hint(err, "set accel to auto or tcg");
+		}
+		*kvm = true;
+		str_replace(why, "accel is kvm");
+		return 0;
+	case ACCEL_AUTO:
+		*kvm = caps->kvm;
+		str_replace(why, caps->kvm ? "KVM works" : caps->kvm_why);
+		return 0;
+	}
+	return 0;
+}
+
+static int
+spawn_qemu(struct guest *guest, struct cij_error *err)
+{
+	_cleanup_close_ int sockets = -1, listener = -1, null = -1;
+	struct argv argv;
+	struct argv_input in;
+	int ret;
+
+	sockets = guest_sockets_dir(guest, err);
+	if (sockets < 0)
+		return -1;
+	listener = sock_listen_at(sockets, "qemu.sock", 0600, err);
+	if (listener < 0)
+		return -1;
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null < 0)
+		return cij_error_errno(err, CIJ_E_NO_RESOURCES, errno, "/dev/null");
+	fill_argv_input(guest, &in);
+	ret = argv_build(&in, &argv, err);
+	if (ret == 0) {
+		struct proc_spec spec = {.argv = argv.items.items,
+			.fds = {[FD_STDIN] = null,
+				[FD_STDOUT] = guest->run_files.qemu_fd,
+				[FD_STDERR] = guest->run_files.qemu_fd,
+				[FD_QMP] = listener},
+			.n_fds = FD_COUNT,
+			.cwd_fd = guest->dir_fd,
+			.uid = guest->uid,
+			.gid = guest->gid};
+
+		guest->run.argv = strv_to_json(&argv.items);
+		guest->proc = proc_spawn(guest->sv->base, &spec, guest_on_exit, guest, err);
+	}
+	argv_clear(&argv);
+	return guest->proc ? 0 : -1;
+}
+
+static void
+on_console_changed(void *arg, const char *what, const struct viewer *viewer)
+{
+	struct guest *guest = arg;
+	struct json_object *data = json_object_new_object();
+	const struct peer *peer = viewer_peer(viewer);
+
+	cij_json_add_str(data, "guest", guest->name);
+	cij_json_add_str(data, "what", what);
+	cij_json_add_int(data, "uid", peer->uid);
+	cij_json_add_int(data, "pid", peer->pid);
+	cij_json_add_str(data, "mode", viewer_mode_name(viewer_mode(viewer)));
+	notify_send(guest->sv->notify, "CONSOLE", guest->name, data);
+}
+
+const struct console_ops guest_console_ops = {on_console_changed};
+
+static int
+make_run(struct guest *guest, struct cij_error *err)
+{
+	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
+
+	/* The folder may have runs that another daemon made: the number is looked up each time. */
+	guest->run.number = run_newest(guest->dir_fd) + 1;
+	if (run_files_make(guest->dir_fd, guest->run.number, (unsigned)guest->conf.log.keep,
+		    &guest->run_files, err) < 0)
+		return -1;
+	guest->console = console_new(guest->sv->consoles, guest->run_files.log_fd,
+		guest->run_files.fifo_fd, &guest_console_ops, guest);
+	guest->run_files.log_fd = guest->run_files.fifo_fd = -1;
+	return 0;
+}
+
+static void
+launch(struct guest *guest)
+{
+	struct cij_error err;
+
+	guest_tell_phase(guest, "launching", "starting QEMU");
+	if (make_run(guest, &err) < 0 || spawn_qemu(guest, &err) < 0) {
+		guest_start_fail(guest, &err);
+		return;
+	}
+	guest_arm(guest, START_SECONDS);
+	{
+		_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
+
+		if (run_save(guest->dir_fd, &guest->run, &err) < 0)
+			log_warn("guest '%s': %s", guest->name, err.desc);
+	}
+	if (guest_monitor_connect(guest) < 0) {
+		cij_error_errno(&err, CIJ_E_INTERNAL, errno, "cannot reach QEMU's monitor");
+		guest_start_fail(guest, &err);
+	}
+}
+
+static void
+on_images(void *arg, const struct cij_error *err)
+{
+	struct guest *guest = arg;
+
+	image_job_free(steal_ptr(guest->images));
+	if (err)
+		guest_start_fail(guest, err);
+	else
+		launch(guest);
+}
+
+static void
+on_probe(void *arg, const struct qemu_caps *caps, const struct cij_error *err)
+{
+	struct guest *guest = arg;
+	struct cij_error own;
+
+	if (!caps) {
+		guest_start_fail(guest, err);
+		return;
+	}
+	guest->caps = *caps;
+	str_replace(&guest->run.version, caps->version);
+	str_replace(&guest->run.dialect, dialect_name(caps->dialect));
+	if (choose_accel(&guest->conf, caps, &guest->run.kvm, &guest->run.accel_why, &own) < 0) {
+		guest_start_fail(guest, &own);
+		return;
+	}
+	guest_tell_phase(guest, "images", "looking after the drives' files");
+	struct image_spec spec = {.devices = guest->conf.devices.items,
+		.n_devices = guest->conf.devices.n,
+		.caps = guest->caps,
+		.qemu = guest->run.qemu,
+		.dir_fd = guest->dir_fd,
+		.uid = guest->uid,
+		.gid = guest->gid};
+	guest->images = image_job_new(guest->sv->base, &spec, on_images, guest);
+}
+
+int
+guest_start(struct guest *guest, const struct peer *by, bool paused, struct cij_error *err)
+{
+	struct gstep step = gstate_step(guest->state, GE_START);
+	_cleanup_free_ char *qemu = NULL;
+	int last_port = guest->run.port;
+
+	if (step.action == GA_ALREADY)
+		return GUEST_ALREADY;
+	if (step.action != GA_LAUNCH)
+		return guest_refused(guest, GE_START, err);
+	qemu = probe_find_qemu(guest->conf.qemu_home, guest->sv->conf->qemu_home, err);
+	if (!qemu)
+		return cij_error_prefix(err, "guest '%s' did not start", guest->name);
+	run_clear(&guest->run);
+	guest->run = (struct run){.qemu = steal_ptr(qemu),
+		.by_uid = by->uid,
+		.by_pid = by->pid,
+		.started = time(NULL),
+		.boot_ms = -1};
+	guest->last_port = last_port;
+	guest->paused_start = paused;
+	guest->start_err.class = CIJ_E_NONE;
+	guest->exited = guest->qmp_over = false;
+	guest->asked_stop = guest->sent_kill = false;
+	guest->saw_panic = guest->saw_guest_shutdown = false;
+	guest->start_at = clock_mono();
+	log_notice("guest '%s': starting for uid %u", guest->name, (unsigned)by->uid);
+	guest_step(guest, GE_START);
+	guest_tell_phase(guest, "probing", "asking QEMU what it can do");
+	probe_ask(guest->sv->probes, guest->run.qemu, guest->uid, guest->gid, guest->dir_fd,
+		on_probe, guest);
+	return GUEST_DID;
+}
+
+/* The network: "hostfwd_add" over HMP says nothing when it worked. */
+
+static void
+on_forward(void *arg, struct json_object *value, const struct cij_error *err)
+{
+	struct guest *guest = arg;
+	const struct forward_conf *forward = guest->conf.forward.items;
+	const char *said = json_object_get_string(value);
+	struct cij_error own;
+
+	if (guest->state != GS_STARTING)
+		return;
+	if (err) {
+		guest_start_fail(guest, err);
+		return;
+	}
+	if (said && *said) {
+		cij_error_set(&own, CIJ_E_NO_RESOURCES,
+			"port %lld of 127.0.0.1 cannot be forwarded: taken?",
+			(long long)forward[guest->forwards_done].host);
+		cij_error_hint(&own,
+			"'ss -ltnp' shows who has it; 'cijqemuctl set %s forward.%d.host=…' "
+			"chooses another",
+			guest->name, guest->forwards_done);
+		guest_start_fail(guest, &own);
+		return;
+	}
+	guest->forwards_done++;
+	add_next_forward(guest);
+}
+
+static void
+on_cont(void *arg, struct json_object *value, const struct cij_error *err)
+{
+	struct guest *guest = arg;
+
+	if (guest->state != GS_STARTING)
+		return;
+	if (err)
+		guest_start_fail(guest, err);
+	else
+		guest_up(guest, false);
+}
+
+static void
+add_next_forward(struct guest *guest)
+{
+	const struct forward_conf *forward = guest->conf.forward.items;
+	_cleanup_free_ char *line = NULL;
+
+	if ((size_t)guest->forwards_done < guest->conf.forward.n) {
+		forward += guest->forwards_done;
+		line = str_printf("hostfwd_add n0 tcp:127.0.0.1:%lld-:%lld",
+			(long long)forward->host, (long long)forward->guest);
+		qmp_send_hmp(guest->qmp, line, COMMAND_SECONDS, on_forward, guest);
+	} else if (guest->paused_start) {
+		guest_up(guest, true);
+	} else {
+		qmp_send(guest->qmp, "cont", NULL, COMMAND_SECONDS, on_cont, guest);
+	}
+}
+
+static void try_port(struct guest *guest, int from);
+
+static void
+on_port(void *arg, struct json_object *value, const struct cij_error *err)
+{
+	struct guest *guest = arg;
+	const char *said = json_object_get_string(value);
+	int port = guest->run.port;
+	struct cij_error own;
+
+	if (guest->state != GS_STARTING)
+		return;
+	if (err) {
+		guest_start_fail(guest, err);
+		return;
+	}
+	if (!said || !*said) {
+		add_next_forward(guest);
+		return;
+	}
+	ports_give_back(guest->sv->ports, port);
+	guest->run.port = 0;
+	if (guest->conf.ssh.port) {
+		cij_error_set(&own, CIJ_E_NO_RESOURCES, "SSH port %d of 127.0.0.1 is taken", port);
+		cij_error_hint(&own,
+			"'ss -ltnp' shows by whom; 'cijqemuctl set %s ssh.port=0' lets the "
+			"daemon choose",
+			guest->name);
+		guest_start_fail(guest, &own);
+		return;
+	}
+	/* The port of the last run comes first, then all from the beginning. */
+	try_port(guest, guest->port_tries == 1 && guest->last_port ? PORTS_FIRST : port + 1);
+}
+
+static void
+try_port(struct guest *guest, int from)
+{
+	_cleanup_free_ char *line = NULL;
+	struct cij_error err;
+	int wish = (int)guest->conf.ssh.port;
+
+	if (wish)
+		guest->run.port = ports_take_this(guest->sv->ports, wish) == 0 ? wish : 0;
+	else if (guest->port_tries++ < PORTS_TRIES)
+		guest->run.port = ports_take(guest->sv->ports, from);
+	if (guest->run.port == 0) {
+		if (wish)
+			cij_error_set(
+				&err, CIJ_E_NO_RESOURCES, "SSH port %d is another guest's", wish);
+		else
+			cij_error_set(&err, CIJ_E_NO_RESOURCES, "no port from %d up is free",
+				PORTS_FIRST);
+		guest_start_fail(guest, &err);
+		return;
+	}
+	line = str_printf("hostfwd_add n0 tcp:127.0.0.1:%d-:22", guest->run.port);
+	qmp_send_hmp(guest->qmp, line, COMMAND_SECONDS, on_port, guest);
+}
+
+void
+guest_start_monitor_ready(struct guest *guest)
+{
+	guest_tell_phase(guest, "network", "setting the SSH port");
+	guest->forwards_done = guest->port_tries = 0;
+	try_port(guest, guest->last_port ? guest->last_port : PORTS_FIRST);
+}
+
+/* The boot, watched until SSH answers */
+
+static void
+on_banner(void *arg)
+{
+	struct guest *guest = arg;
+	struct json_object *data = json_object_new_object();
+
+	banner_free(steal_ptr(guest->banner));
+	guest->ready = true;
+	guest->run.boot_ms = (int64_t)((clock_mono() - guest->up_at) * 1000);
+	log_info("guest '%s': SSH answers on port %d", guest->name, guest->run.port);
+	cij_json_add_str(data, "guest", guest->name);
+	cij_json_add_int(data, "boot_ms", guest->run.boot_ms);
+	cij_json_add_int(data, "port", guest->run.port);
+	notify_send(guest->sv->notify, "GUEST_READY", guest->name, data);
+	guest_waiters_check(guest, guest->state);
+}
+
+void
+guest_watch_boot(struct guest *guest)
+{
+	banner_free(steal_ptr(guest->banner));
+	guest->ready = false;
+	if (guest->run.port)
+		guest->banner = banner_new(guest->sv->base, guest->run.port, on_banner, guest);
+}
+
+void
+guest_up(struct guest *guest, bool paused)
+{
+	struct cij_error err;
+
+	event_del(guest->deadline);
+	guest->up_at = clock_mono();
+	{
+		_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
+
+		/* Once more, now with the port that the next start shall try first. */
+		if (run_save(guest->dir_fd, &guest->run, &err) < 0)
+			log_warn("guest '%s': %s", guest->name, err.desc);
+	}
+	log_notice("guest '%s': %s, pid %d, SSH port %d", guest->name,
+		paused ? "paused" : "running", (int)proc_pid(guest->proc), guest->run.port);
+	guest_monitor_watch(guest);
+	guest_watch_boot(guest);
+	guest_step(guest, paused ? GE_UP_PAUSED : GE_UP);
+}
+
+int
+guest_find_qemu(const struct guest *guest, char **qemu, struct cij_error *err)
+{
+	if (guest->broken.class != CIJ_E_NONE)
+		return guest_refused(guest, GE_START, err);
+	*qemu = probe_find_qemu(guest->conf.qemu_home, guest->sv->conf->qemu_home, err);
+	return *qemu ? 0 : -1;
+}
+
+void
+guest_probe(struct guest *guest, const char *qemu, probe_done_fn *done, void *arg)
+{
+	probe_ask(guest->sv->probes, qemu, guest->uid, guest->gid, guest->dir_fd, done, arg);
+}
+
+int
+guest_argv(const struct guest *guest, const char *qemu, const struct qemu_caps *caps,
+	struct argv *argv, struct cij_error *err)
+{
+	_cleanup_free_ char *why = NULL;
+	struct argv_input in;
+	bool kvm;
+
+	*argv = (struct argv){0};
+	if (choose_accel(&guest->conf, caps, &kvm, &why, err) < 0)
+		return -1;
+	fill_argv_input(guest, &in);
+	in.qemu = qemu;
+	in.caps = caps;
+	in.kvm = kvm;
+	in.accel_why = why;
+	in.run = guest->run.number + 1;
+	return argv_build(&in, argv, err);
+}

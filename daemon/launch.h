@@ -1,0 +1,14 @@
+/* 'cijqemud --launch': the last thing before QEMU, in a process of its own that may block. */
+#ifndef DAEMON_LAUNCH_H
+#define DAEMON_LAUNCH_H
+
+/* Exit status when QEMU could not be executed; why is the last line on stderr. */
+#define LAUNCH_EXIT_FAILED 126
+
+/*
+ * @argv: UID:GID BINARY ARGUMENT… Becomes that user (when we are root) in a session of its own with
+ * a fixed environment, and executes the binary. Returns only on failure, with the exit status.
+ */
+int launch_main(int argc, char **argv);
+
+#endif

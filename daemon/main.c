@@ -1,0 +1,277 @@
+/* cijqemud: options, folders, the loop, signals. */
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "cijqemu/cleanup.h"
+#include "cijqemu/protocol.h"
+#include "daemon/as_owner.h"
+#include "daemon/conf.h"
+#include "daemon/fileio.h"
+#include "daemon/launch.h"
+#include "daemon/log.h"
+#include "daemon/proc.h"
+#include "daemon/registry.h"
+#include "daemon/server.h"
+
+struct daemon {
+	struct daemon_conf conf;
+	struct services sv;
+	struct registry *registry;
+	struct server *server;
+	int run_fd; /* RUNDIR */
+	struct event *term, *intr, *hup;
+	bool failed;
+};
+
+static const char *
+env(const char *name)
+{
+	return getenv(name);
+}
+
+/* A folder of our own in /tmp may have been made by somebody else first: then it is not used. */
+static int
+open_run_dir(const char *path, struct cij_error *err)
+{
+	_cleanup_close_ int fd = -1;
+	struct stat st;
+
+	if (dir_make_path(path, geteuid() == 0 ? 0755 : 0700) < 0)
+		return cij_error_errno(err, CIJ_E_FAILED, errno, "cannot make '%s'", path);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return cij_error_errno(err, CIJ_E_FAILED, errno, "cannot open '%s'", path);
+	if (st.st_uid != geteuid())
+		return cij_error_set(err, CIJ_E_FAILED, "'%s' belongs to uid %u: not used", path,
+			(unsigned)st.st_uid);
+	return steal_fd(&fd);
+}
+
+/* The pid of whoever holds a flock on the file, from /proc/locks; 0 when that cannot be seen. */
+static pid_t
+lock_holder(int fd)
+{
+	_cleanup_fclose_ FILE *file = fopen("/proc/locks", "re");
+	unsigned long long inode;
+	struct stat st;
+	char line[256];
+	int pid;
+
+	if (!file || fstat(fd, &st) < 0)
+		return 0;
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, "%*s FLOCK %*s %*s %d %*x:%*x:%llu", &pid, &inode) == 2 &&
+			inode == st.st_ino)
+			return pid;
+	return 0;
+}
+
+/* The guests' folder, and the lock on it: one daemon for a folder. */
+static int
+open_guests_dir(struct daemon *daemon, struct cij_error *err)
+{
+	const char *path = daemon->conf.guests_dir;
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	daemon->sv.guests_fd = fd;
+	if (fd < 0) {
+		cij_error_errno(
+			err, CIJ_E_FAILED, errno, "cannot open the guests' folder '%s'", path);
+		return cij_error_hint(
+			err, "make it ('mkdir -p %s'), or name another with --guests", path);
+	}
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		pid_t pid = lock_holder(fd);
+
+		cij_error_set(err, CIJ_E_FAILED, "another cijqemud serves '%s'", path);
+		if (pid > 0)
+			cij_error_set(err, CIJ_E_FAILED, "another cijqemud (pid %d) serves '%s'",
+				(int)pid, path);
+		return -1;
+	}
+	return 0;
+}
+
+static int
+open_folders(struct daemon *daemon, struct cij_error *err)
+{
+	if (open_guests_dir(daemon, err) < 0)
+		return -1;
+	daemon->run_fd = open_run_dir(daemon->conf.run_dir, err);
+	if (daemon->run_fd < 0)
+		return -1;
+	daemon->sv.run_fd = dir_make_at(daemon->run_fd, "guests", 0755);
+	if (daemon->sv.run_fd < 0)
+		return cij_error_errno(
+			err, CIJ_E_FAILED, errno, "cannot make '%s/guests'", daemon->conf.run_dir);
+	return 0;
+}
+
+static void
+on_term(evutil_socket_t sig, short what, void *arg)
+{
+	struct daemon *daemon = arg;
+
+	event_base_loopbreak(daemon->sv.base);
+}
+
+static void
+on_hup(evutil_socket_t sig, short what, void *arg)
+{
+	struct daemon *daemon = arg;
+
+	registry_scan(daemon->registry);
+}
+
+/* Every guest's state is known: from here on what we say is true. */
+static void
+on_adopted(void *arg)
+{
+	struct daemon *daemon = arg;
+	struct registry_counts counts = registry_count(daemon->registry);
+	struct cij_error err;
+
+	daemon->server = server_new(
+		daemon->sv.base, daemon->run_fd, daemon->conf.user_only, daemon->registry, &err);
+	if (!daemon->server) {
+		log_error("%s", err.desc);
+		daemon->failed = true;
+		event_base_loopbreak(daemon->sv.base);
+		return;
+	}
+	log_notice("ready: %zu guests under %s, %zu running; socket %s/%s", counts.total,
+		daemon->conf.guests_dir, counts.running, daemon->conf.run_dir, CIJ_SOCKET_NAME);
+	sd_notifyf(0, "READY=1\nSTATUS=%zu guests, %zu running", counts.total, counts.running);
+}
+
+/* A guest takes ten descriptors, a viewer one: as many as the machine allows. */
+static void
+raise_limits(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static struct event *
+watch_signal(struct daemon *daemon, int sig, event_callback_fn fn)
+{
+	struct event *event = evsignal_new(daemon->sv.base, sig, fn, daemon);
+
+	if (!event || event_add(event, NULL) < 0)
+		abort();
+	return event;
+}
+
+static void
+set_up(struct daemon *daemon)
+{
+	struct services *sv = &daemon->sv;
+
+	signal(SIGPIPE, SIG_IGN);
+	umask(0077);
+	raise_limits();
+	as_owner_init();
+	sv->base = event_base_new();
+	if (!sv->base)
+		abort();
+	sv->conf = &daemon->conf;
+	sv->notify = notify_new();
+	sv->ports = ports_new();
+	sv->probes = probes_new(sv->base);
+	sv->consoles = console_hub_new(sv->base);
+	daemon->registry = registry_new(sv);
+	daemon->term = watch_signal(daemon, SIGTERM, on_term);
+	daemon->intr = watch_signal(daemon, SIGINT, on_term);
+	daemon->hup = watch_signal(daemon, SIGHUP, on_hup);
+}
+
+static void
+tear_down(struct daemon *daemon)
+{
+	struct services *sv = &daemon->sv;
+
+	server_free(daemon->server);
+	registry_free(daemon->registry);
+	console_hub_free(sv->consoles);
+	probes_free(sv->probes);
+	proc_forget_all();
+	ports_free(sv->ports);
+	notify_free(sv->notify);
+	event_free(daemon->term);
+	event_free(daemon->intr);
+	event_free(daemon->hup);
+	event_base_free(sv->base);
+	libevent_global_shutdown();
+}
+
+static int
+run(struct daemon *daemon)
+{
+	struct registry_counts counts;
+
+	set_up(daemon);
+	registry_scan(daemon->registry);
+	registry_adopt(daemon->registry, on_adopted, daemon);
+	if (!daemon->failed)
+		event_base_dispatch(daemon->sv.base);
+	sd_notify(0, "STOPPING=1");
+	counts = registry_count(daemon->registry);
+	if (!daemon->failed)
+		log_notice("stopping; %zu guests go on", counts.running);
+	unlinkat(daemon->run_fd, CIJ_SOCKET_NAME, 0);
+	tear_down(daemon);
+	return daemon->failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static int
+complain(const struct cij_error *err)
+{
+	fprintf(stderr, "cijqemud: %s%s%s\n", err->desc, *err->hint ? "; " : "", err->hint);
+	return cij_error_exit_code(err->class);
+}
+
+int
+main(int argc, char **argv)
+{
+	struct daemon daemon = {.run_fd = -1, .sv = {.guests_fd = -1, .run_fd = -1}};
+	struct cij_error err;
+	int ret;
+
+	if (argc > 1 && strcmp(argv[1], "--launch") == 0)
+		return launch_main(argc - 2, argv + 2);
+	if (daemon_conf_parse(&daemon.conf, argc, argv, geteuid(), env, &err) < 0) {
+		ret = complain(&err);
+	} else if (daemon.conf.help) {
+		fputs(daemon_conf_usage, stdout);
+		ret = EXIT_SUCCESS;
+	} else if (daemon.conf.version) {
+		printf("cijqemud %s\n", CIJ_VERSION);
+		ret = EXIT_SUCCESS;
+	} else if (log_init(daemon.conf.verbose), open_folders(&daemon, &err) < 0) {
+		ret = complain(&err);
+	} else {
+		ret = daemon.conf.check ? EXIT_SUCCESS : run(&daemon);
+	}
+	if (daemon.sv.guests_fd >= 0)
+		close(daemon.sv.guests_fd);
+	if (daemon.sv.run_fd >= 0)
+		close(daemon.sv.run_fd);
+	if (daemon.run_fd >= 0)
+		close(daemon.run_fd);
+	daemon_conf_clear(&daemon.conf);
+	return ret;
+}

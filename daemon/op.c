@@ -1,0 +1,199 @@
+#include "daemon/op.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cijqemu/protocol.h"
+#include "daemon/clock.h"
+#include "daemon/conn.h"
+#include "daemon/strv.h"
+#include "daemon/users.h"
+#include "proto/message.h"
+#include "proto/text.h"
+
+static const struct op *const ops[] = {
+	&op_console_attach,
+	&op_console_who,
+	&op_events_subscribe,
+	&op_guest_argv,
+	&op_guest_create,
+	&op_guest_delete,
+	&op_guest_kill,
+	&op_guest_pause,
+	&op_guest_reset,
+	&op_guest_restart,
+	&op_guest_resume,
+	&op_guest_set,
+	&op_guest_start,
+	&op_guest_stop,
+	&op_guest_validate,
+	&op_guest_wait,
+	&op_hmp,
+	&op_qmp_execute,
+	&op_query_daemon,
+	&op_query_guest,
+	&op_query_guests,
+	&op_query_operations,
+};
+
+static const struct cij_field guest_fields[] = {OP_GUEST_FIELD(op_guest_args)};
+const struct cij_table op_guest_table = CIJ_TABLE(guest_fields, struct op_guest_args, NULL);
+
+struct nothing {
+	char none;
+};
+const struct cij_table op_nothing_table = {
+	.fields = NULL, .n_fields = 0, .size = sizeof(struct nothing)};
+
+static const struct op *
+find_op(const char *name, struct cij_error *err)
+{
+	const char *names[cij_array_size(ops)], *near;
+	char clean[64];
+
+	for (size_t i = 0; i < cij_array_size(ops); i++) {
+		if (strcmp(ops[i]->name, name) == 0)
+			return ops[i];
+		names[i] = ops[i]->name;
+	}
+	cij_error_set(err, CIJ_E_BAD_REQUEST, "unknown operation '%s'",
+		cij_text_clean(name, clean, sizeof(clean)));
+	near = cij_nearest_of(name, names, cij_array_size(names));
+	if (near)
+		cij_error_hint(err, "did you mean '%s'?", near);
+	return NULL;
+}
+
+/* What a request's line holds, before its operation is known. */
+struct envelope {
+	char *execute;
+	struct json_object *arguments, *id;
+};
+static const struct cij_field envelope_fields[] = {
+	{.name = "execute",
+		.type = CIJ_T_STR,
+		.flags = CIJ_F_REQUIRED,
+		.offset = offsetof(struct envelope, execute)},
+	{.name = "arguments",
+		.type = CIJ_T_JSON,
+		.flags = CIJ_F_OBJECT,
+		.offset = offsetof(struct envelope, arguments)},
+	{.name = "id", .type = CIJ_T_JSON, .offset = offsetof(struct envelope, id)},
+};
+static const struct cij_table envelope_table = CIJ_TABLE(envelope_fields, struct envelope, NULL);
+
+/* Who may, in words. */
+static int
+denied(const struct request *request, struct cij_error *err)
+{
+	const char *owner = user_name(guest_uid(request->guest));
+	_cleanup_free_ char *uid = str_printf("uid %u", (unsigned)guest_uid(request->guest));
+
+	return cij_error_set(err, CIJ_E_DENIED,
+		"you may not %s '%s': its owner (%s)%s and admins may", request->op->name,
+		request->guest_name, owner ? owner : uid,
+		request->op->access == ACCESS_OWN ? "" : ", those it is shared with");
+}
+
+/* The guest that the request is about, and whether the peer may. */
+static int
+resolve_guest(struct request *request, const char *name, struct cij_error *err)
+{
+	request->guest = registry_find(request->registry, name, err);
+	if (!request->guest)
+		return -1;
+	request->guest_name = str_copy(name);
+	request->access = access_level(conn_rule(request->conn), &request->peer,
+		guest_uid(request->guest), guest_shared_with(request->guest, &request->peer));
+	return request->access >= request->op->access ? 0 : denied(request, err);
+}
+
+static int
+decode(struct request *request, struct json_object *arguments, struct cij_error *err)
+{
+	_cleanup_problems_ struct cij_problems problems = {0};
+	_cleanup_json_ struct json_object *nothing = json_object_new_object();
+	const struct cij_table *table = request->op->table;
+
+	request->args = calloc(1, table->size);
+	if (!request->args)
+		abort();
+	if (cij_table_decode(table, arguments ? arguments : nothing, request->args, "", &problems) <
+		0)
+		return cij_problems_to_error(&problems, CIJ_E_BAD_REQUEST, err);
+	if (!request->op->takes_guest)
+		return 0;
+	return resolve_guest(request, *(char **)request->args, err);
+}
+
+static int
+parse(const char *line, size_t len, struct envelope *envelope, struct json_object **id,
+	struct cij_error *err)
+{
+	_cleanup_problems_ struct cij_problems problems = {0};
+	_cleanup_json_ struct json_object *msg = cij_json_parse(
+		line, len, CIJ_REQUEST_DEPTH_MAX, err);
+	const char *at;
+	size_t n;
+
+	*envelope = (struct envelope){0};
+	if (!msg && err->class == CIJ_E_NONE)
+		cij_error_set(err, CIJ_E_BAD_REQUEST, "must be an object, not null");
+	if (!msg)
+		return -1;
+	/* As it was written: any number of any size comes back as it went in. */
+	if (json_object_is_type(msg, json_type_object) &&
+		cij_json_raw_member(line, len, "id", &at, &n))
+		*id = cij_json_raw(at, n);
+	if (cij_table_decode(&envelope_table, msg, envelope, "", &problems) < 0)
+		return cij_problems_to_error(&problems, CIJ_E_BAD_REQUEST, err);
+	return 0;
+}
+
+void
+op_dispatch(struct conn *conn, struct registry *registry, const char *line, size_t len)
+{
+	static const struct op unknown = {.name = "unknown"};
+	struct request *request = calloc(1, sizeof(*request));
+	struct envelope envelope;
+	struct cij_error err;
+
+	if (!request)
+		abort();
+	request->op = &unknown;
+	request->registry = registry;
+	request->peer = *conn_peer(conn);
+	request->began = clock_mono();
+	conn_add_request(conn, request);
+	if (parse(line, len, &envelope, &request->id, &err) == 0) {
+		const struct op *op = find_op(envelope.execute, &err);
+
+		if (op) {
+			request->op = op;
+			if (decode(request, envelope.arguments, &err) == 0) {
+				cij_table_clear(&envelope_table, &envelope);
+				op->run(request);
+				return;
+			}
+		}
+	}
+	cij_table_clear(&envelope_table, &envelope);
+	request_fail(request, &err);
+}
+
+struct json_object *
+op_describe_all(void)
+{
+	struct json_object *list = json_object_new_array();
+
+	for (size_t i = 0; i < cij_array_size(ops); i++) {
+		struct json_object *item = json_object_new_object();
+
+		cij_json_add_str(item, "name", ops[i]->name);
+		cij_json_add_str(item, "access", access_name(ops[i]->access));
+		cij_json_add_str(item, "doc", ops[i]->doc);
+		json_object_object_add(item, "arguments", cij_table_describe(ops[i]->table));
+		json_object_array_add(list, item);
+	}
+	return list;
+}

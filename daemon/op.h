@@ -1,0 +1,58 @@
+/*
+ * Operations: a name, what it takes, who may, and the handler. Adding one is a struct op with its
+ * field table and handler in an op_*.c and a line in the list in op.c.
+ */
+#ifndef DAEMON_OP_H
+#define DAEMON_OP_H
+
+#include "daemon/access.h"
+#include "daemon/request.h"
+#include "proto/field.h"
+
+struct op {
+	const char *name;
+	enum access access; /* to the guest, where it takes one; else whoever may open the socket */
+	bool takes_guest; /* the first member of its arguments is the guest's name, a char * */
+	bool changes; /* something: it is logged */
+	const struct cij_table *table;
+	/* Answers the request now or later, exactly once. */
+	void (*run)(struct request *request);
+	const char *doc;
+};
+
+/*
+ * Carries one line of a client out: parse, find, allow, decode, run. Whatever is wrong is answered
+ * through @conn.
+ */
+void op_dispatch(struct conn *conn, struct registry *registry, const char *line, size_t len);
+
+/* All operations with their arguments, for 'query-operations'. */
+struct json_object *op_describe_all(void);
+
+/* The first member of every guest operation's arguments. */
+#define OP_GUEST_FIELD(type_) \
+	{ \
+		.name = "guest", .type = CIJ_T_STR, .flags = CIJ_F_REQUIRED, \
+		.offset = offsetof(struct type_, guest), .doc = "name of the guest" \
+	}
+
+struct op_guest_args {
+	char *guest;
+};
+extern const struct cij_table op_guest_table; /* of operations that take a guest and nothing else */
+extern const struct cij_table op_nothing_table;
+
+/* op_guest.c */
+extern const struct op op_query_guests, op_query_guest, op_guest_create, op_guest_set,
+	op_guest_delete, op_guest_validate, op_guest_argv;
+/* op_power.c */
+extern const struct op op_guest_start, op_guest_stop, op_guest_kill, op_guest_restart,
+	op_guest_reset, op_guest_pause, op_guest_resume, op_guest_wait;
+/* op_console.c */
+extern const struct op op_console_attach, op_console_who;
+/* op_qmp.c */
+extern const struct op op_qmp_execute, op_hmp;
+/* op_daemon.c */
+extern const struct op op_query_daemon, op_query_operations, op_events_subscribe;
+
+#endif

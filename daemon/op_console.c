@@ -1,0 +1,215 @@
+/* Operations on a guest's console. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/as_owner.h"
+#include "daemon/conn.h"
+#include "daemon/op.h"
+#include "daemon/view.h"
+
+static const char *const mode_words[] = {"auto", "read-only", "force", "join", NULL};
+static const enum viewer_mode modes[] = {VIEWER_AUTO, VIEWER_READ_ONLY, VIEWER_FORCE, VIEWER_JOIN};
+
+struct attach_args {
+	char *guest;
+	int mode; /* index of mode_words */
+	struct json_object *from; /* "start", "end", a number; NULL: "end" */
+	int64_t run;
+};
+static const struct cij_field attach_fields[] = {
+	OP_GUEST_FIELD(attach_args),
+	{.name = "mode",
+		.type = CIJ_T_ENUM,
+		.offset = offsetof(struct attach_args, mode),
+		.names = mode_words,
+		.doc = "auto writes when nobody else does"},
+	{.name = "from",
+		.type = CIJ_T_JSON,
+		.offset = offsetof(struct attach_args, from),
+		.doc = "\"start\", \"end\" (the default), a byte offset, or negative: lines back"},
+	{.name = "run",
+		.type = CIJ_T_INT,
+		.offset = offsetof(struct attach_args, run),
+		.min = -RUN_NUMBER_MAX,
+		.max = RUN_NUMBER_MAX,
+		.doc = "a run's number; 0 (the default): the last one; -1: the one before"},
+};
+
+static void
+init_attach_args(void *obj)
+{
+	struct attach_args *args = obj;
+
+	args->run = 0;
+}
+
+static const struct cij_table attach_table = CIJ_TABLE(
+	attach_fields, struct attach_args, init_attach_args);
+
+/* The number of the run that is asked for; 0 and an error when there is none. */
+static unsigned
+choose_run(const struct request *request, int64_t wish, struct cij_error *err)
+{
+	struct guest_status status;
+	int64_t run;
+
+	guest_status(request->guest, &status);
+	run = wish > 0 ? wish : (int64_t)status.run + wish;
+	if (status.run == 0)
+		cij_error_set(err, CIJ_E_BAD_REQUEST, "guest '%s' never ran: it has no console yet",
+			request->guest_name);
+	else if (run < 1 || run > status.run)
+		cij_error_set(err, CIJ_E_BAD_REQUEST, "guest '%s' has no run %lld: the last is %u",
+			request->guest_name, (long long)run, status.run);
+	else
+		return (unsigned)run;
+	return 0;
+}
+
+/* A console of a run that has ended, from its log; it goes when its viewers have gone. */
+static struct console *
+open_ended(const struct request *request, unsigned run, struct cij_error *err)
+{
+	_cleanup_as_owner_ struct as_owner as = as_owner_begin(
+		guest_uid(request->guest), guest_gid(request->guest));
+	struct run_files files = RUN_FILES_INIT;
+	struct console *console;
+
+	if (guest_dir(request->guest) >= 0)
+		run_files_open(guest_dir(request->guest), run, &files);
+	if (files.log_fd < 0) {
+		cij_error_set(err, CIJ_E_BAD_REQUEST,
+			"the console log of run %u of guest '%s' is gone", run,
+			request->guest_name);
+		return NULL;
+	}
+	console = console_new(
+		registry_services(request->registry)->consoles, files.log_fd, -1, NULL, NULL);
+	files.log_fd = -1;
+	run_files_close(&files);
+	return console;
+}
+
+/* The offset to begin at. -1 and BadRequest where "from" makes no sense. */
+static int
+choose_offset(
+	struct console *console, struct json_object *from, uint64_t *offset, struct cij_error *err)
+{
+	const char *word = json_object_is_type(from, json_type_string)
+				   ? json_object_get_string(from)
+				   : "";
+
+	if (!from || strcmp(word, "end") == 0)
+		*offset = console_bytes(console);
+	else if (strcmp(word, "start") == 0)
+		*offset = 0;
+	else if (json_object_is_type(from, json_type_int))
+		*offset = console_offset(console, json_object_get_int64(from));
+	else
+		return cij_error_set(err, CIJ_E_BAD_REQUEST,
+			"'from' must be \"start\", \"end\", a byte offset or negative lines");
+	return 0;
+}
+
+static void
+on_upgraded(void *arg, int fd, struct evbuffer *input)
+{
+	struct viewer *viewer = arg;
+
+	if (fd < 0)
+		viewer_free(viewer);
+	else
+		viewer_start(viewer, fd, input);
+}
+
+static void
+reply_attached(struct request *request, unsigned run, struct console *console, uint64_t offset,
+	const struct viewer *viewer)
+{
+	struct json_object *reply = json_object_new_object();
+	const struct viewer *writer = console_writer(console);
+
+	cij_json_add_str(reply, "guest", request->guest_name);
+	cij_json_add_int(reply, "run", run);
+	cij_json_add_str(reply, "mode", viewer_mode_name(viewer_mode(viewer)));
+	json_object_object_add(reply, "writer", writer ? view_who(viewer_peer(writer)) : NULL);
+	cij_json_add_int(reply, "offset", (int64_t)offset);
+	cij_json_add_int(reply, "end", (int64_t)console_bytes(console));
+	cij_json_add_bool(reply, "live", !console_ended(console));
+	request_reply(request, reply);
+}
+
+static void
+console_attach(struct request *request)
+{
+	struct attach_args *args = request->args;
+	enum viewer_mode mode = modes[args->mode];
+	struct conn *conn = request->conn;
+	struct guest_status status;
+	struct console *console = NULL;
+	struct viewer *viewer;
+	struct cij_error err;
+	uint64_t offset = 0;
+	unsigned run = choose_run(request, args->run, &err);
+
+	guest_status(request->guest, &status);
+	if (run && run == status.run && status.console)
+		console = status.console;
+	else if (run)
+		console = open_ended(request, run, &err);
+	/* Those who may only look are not asked: 'auto' is theirs too. */
+	if (request->access < ACCESS_OPERATE && mode == VIEWER_AUTO)
+		mode = VIEWER_READ_ONLY;
+	if (console && request->access < ACCESS_OPERATE && mode != VIEWER_READ_ONLY)
+		cij_error_set(&err, CIJ_E_DENIED,
+			"you may watch the console of '%s', not type on it", request->guest_name);
+	else if (console && choose_offset(console, args->from, &offset, &err) == 0) {
+		viewer = viewer_new(console, mode, offset, &request->peer);
+		if (conn_upgrade(conn, on_upgraded, viewer, &err) == 0) {
+			reply_attached(request, run, console, offset, viewer);
+			if (console != status.console)
+				console_release(console);
+			return;
+		}
+		viewer_free(viewer);
+	}
+	if (console && console != status.console)
+		console_release(console);
+	request_fail(request, &err);
+}
+
+const struct op op_console_attach = {
+	.name = "console-attach",
+	.access = ACCESS_VIEW,
+	.takes_guest = true,
+	.table = &attach_table,
+	.run = console_attach,
+	.doc = "answers once; then the connection is the console, raw, both ways",
+};
+
+static void
+console_who(struct request *request)
+{
+	struct json_object *reply = json_object_new_object();
+	const struct viewer *writer;
+	struct guest_status status;
+
+	guest_status(request->guest, &status);
+	writer = status.console ? console_writer(status.console) : NULL;
+	cij_json_add_str(reply, "guest", request->guest_name);
+	json_object_object_add(reply, "writer", writer ? view_who(viewer_peer(writer)) : NULL);
+	json_object_object_add(reply, "viewers",
+		status.console ? console_viewers_to_json(status.console) : json_object_new_array());
+	request_reply(request, reply);
+}
+
+const struct op op_console_who = {
+	.name = "console-who",
+	.access = ACCESS_VIEW,
+	.takes_guest = true,
+	.table = &op_guest_table,
+	.run = console_who,
+	.doc = "who is attached to the console",
+};

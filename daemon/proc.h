@@ -1,0 +1,64 @@
+/*
+ * Processes: started through 'cijqemud --launch', or found running at start-up; watched, signalled
+ * and reaped by pidfd, so that a recycled pid is never taken for ours.
+ */
+#ifndef DAEMON_PROC_H
+#define DAEMON_PROC_H
+
+#include <event2/event.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "cijqemu/error.h"
+
+#define PROC_FDS_MAX 4
+
+struct proc_spec {
+	char *const *argv; /* argv[0] is the binary's path */
+	int fds[PROC_FDS_MAX]; /* fds[i] becomes descriptor i of the process; weak */
+	int n_fds; /* at least 3 */
+	int cwd_fd; /* its working directory; weak */
+	uid_t uid; /* whom it runs as; only root can give another than its own */
+	gid_t gid;
+};
+
+/* How a process ended. */
+struct proc_exit {
+	bool known; /* not for one that an earlier daemon started */
+	bool signaled; /* code is a signal's number */
+	int code;
+};
+
+struct proc;
+
+/*
+ * Called once from the loop when the process is gone and reaped. The proc may be freed inside it.
+ */
+typedef void proc_exit_fn(void *arg, const struct proc_exit *exit);
+
+/* Starts a process. NULL with NoResources when the machine has no room for one. */
+struct proc *proc_spawn(struct event_base *base, const struct proc_spec *spec,
+	proc_exit_fn *on_exit, void *arg, struct cij_error *err);
+
+/* Watches a running process that is not our child. NULL with Internal. */
+struct proc *proc_adopt(struct event_base *base, pid_t pid, proc_exit_fn *on_exit, void *arg,
+	struct cij_error *err);
+
+pid_t proc_pid(const struct proc *proc);
+
+/* Sends a signal. 0, or -1 with errno. */
+int proc_signal(struct proc *proc, int sig);
+
+/*
+ * Lets go of it: on_exit is not called any more, the process lives on, and a child is still reaped
+ * when it ends. NULL is fine.
+ */
+void proc_free(struct proc *proc);
+
+/* Before the loop ends: forgets the children that proc_free() left to be reaped. */
+void proc_forget_all(void);
+
+/* The user's words: "exit code 1", "signal 11 (SEGV)", "unknown". Returns @buf. */
+const char *proc_exit_text(const struct proc_exit *exit, char *buf, size_t size);
+
+#endif

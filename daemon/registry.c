@@ -1,0 +1,321 @@
+#include "daemon/registry.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/as_owner.h"
+#include "daemon/fileio.h"
+#include "daemon/log.h"
+#include "proto/text.h"
+
+struct registry {
+	const struct services *sv; /* weak */
+	struct guest **guests; /* by name */
+	size_t n;
+	size_t adopting;
+	void (*adopted)(void *arg);
+	void *adopted_arg; /* weak */
+};
+
+struct registry *
+registry_new(const struct services *services)
+{
+	struct registry *registry = calloc(1, sizeof(*registry));
+
+	if (!registry)
+		abort();
+	registry->sv = services;
+	return registry;
+}
+
+void
+registry_free(struct registry *registry)
+{
+	if (!registry)
+		return;
+	for (size_t i = 0; i < registry->n; i++)
+		guest_free(registry->guests[i]);
+	free(registry->guests);
+	free(registry);
+}
+
+const struct services *
+registry_services(const struct registry *registry)
+{
+	return registry->sv;
+}
+
+/* Where @name stands, or would stand. */
+static size_t
+position(const struct registry *registry, const char *name, bool *there)
+{
+	size_t low = 0, high = registry->n;
+
+	*there = false;
+	while (low < high) {
+		size_t mid = (low + high) / 2;
+		int order = strcmp(guest_name(registry->guests[mid]), name);
+
+		if (order == 0) {
+			*there = true;
+			return mid;
+		}
+		if (order < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+static struct guest *
+lookup(const struct registry *registry, const char *name)
+{
+	bool there;
+	size_t at = position(registry, name, &there);
+
+	return there ? registry->guests[at] : NULL;
+}
+
+static struct guest *
+add(struct registry *registry, const char *name)
+{
+	bool there;
+	size_t at = position(registry, name, &there);
+
+	if (there)
+		return registry->guests[at];
+	registry->guests = realloc(registry->guests, (registry->n + 1) * sizeof(*registry->guests));
+	if (!registry->guests)
+		abort();
+	memmove(registry->guests + at + 1, registry->guests + at,
+		(registry->n - at) * sizeof(*registry->guests));
+	registry->guests[at] = guest_new(registry->sv, name);
+	registry->n++;
+	return registry->guests[at];
+}
+
+static void
+drop(struct registry *registry, struct guest *guest)
+{
+	bool there;
+	size_t at = position(registry, guest_name(guest), &there);
+
+	registry->n--;
+	memmove(registry->guests + at, registry->guests + at + 1,
+		(registry->n - at) * sizeof(*registry->guests));
+	guest_free(guest);
+}
+
+/* A folder (or a link, to be shown as broken) whose name can be a guest's. */
+static bool
+is_candidate(const struct registry *registry, const struct dirent *entry)
+{
+	struct stat st;
+
+	if (cij_guest_name_check(entry->d_name, NULL) < 0)
+		return false;
+	if (entry->d_type != DT_UNKNOWN)
+		return entry->d_type == DT_DIR || entry->d_type == DT_LNK;
+	return fstatat(registry->sv->guests_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       (S_ISDIR(st.st_mode) || S_ISLNK(st.st_mode));
+}
+
+void
+registry_scan(struct registry *registry)
+{
+	_cleanup_closedir_ DIR *dir = NULL;
+	struct dirent *entry;
+	int fd = openat(registry->sv->guests_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir) {
+		log_error("cannot read '%s': %s", registry->sv->conf->guests_dir, strerror(errno));
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	while ((entry = readdir(dir)))
+		if (is_candidate(registry, entry))
+			add(registry, entry->d_name);
+	for (size_t i = registry->n; i-- > 0;)
+		if (!guest_refresh(registry->guests[i]))
+			drop(registry, registry->guests[i]);
+}
+
+static void
+on_adopted(void *arg)
+{
+	struct registry *registry = arg;
+
+	if (--registry->adopting == 0)
+		registry->adopted(registry->adopted_arg);
+}
+
+void
+registry_adopt(struct registry *registry, void (*done)(void *arg), void *arg)
+{
+	registry->adopted = done;
+	registry->adopted_arg = arg;
+	registry->adopting = 1; /* ours: until all have been asked */
+	for (size_t i = 0; i < registry->n; i++) {
+		registry->adopting++;
+		guest_adopt(registry->guests[i], on_adopted, registry);
+	}
+	on_adopted(registry);
+}
+
+struct names {
+	const struct registry *registry;
+	size_t next;
+};
+
+static const char *
+next_name(void *arg)
+{
+	struct names *names = arg;
+
+	if (names->next == names->registry->n)
+		return NULL;
+	return guest_name(names->registry->guests[names->next++]);
+}
+
+struct guest *
+registry_find(struct registry *registry, const char *name, struct cij_error *err)
+{
+	struct names names = {registry, 0};
+	struct guest *guest;
+	const char *near;
+
+	if (cij_guest_name_check(name, err) < 0)
+		return NULL;
+	guest = lookup(registry, name);
+	if (guest && guest_refresh(guest))
+		return guest;
+	registry_scan(registry);
+	guest = lookup(registry, name);
+	if (guest)
+		return guest;
+	cij_error_set(err, CIJ_E_GUEST_NOT_FOUND, "no guest '%s' under %s", name,
+		registry->sv->conf->guests_dir);
+	near = cij_nearest(name, next_name, &names);
+	if (near)
+		cij_error_hint(err, "did you mean '%s'?", near);
+	return NULL;
+}
+
+void
+registry_each(struct registry *registry, void (*fn)(void *arg, struct guest *guest), void *arg)
+{
+	for (size_t i = 0; i < registry->n; i++)
+		fn(arg, registry->guests[i]);
+}
+
+struct registry_counts
+registry_count(const struct registry *registry)
+{
+	struct registry_counts counts = {.total = registry->n};
+
+	for (size_t i = 0; i < registry->n; i++) {
+		enum gstate state = guest_state(registry->guests[i]);
+
+		counts.running += state != GS_STOPPED && state != GS_BROKEN;
+	}
+	return counts;
+}
+
+/* Makes the folder @temporary with guest.json in it, the owner's. */
+static int
+make_folder(struct registry *registry, const char *temporary, const struct peer *owner,
+	struct json_object *config, struct cij_error *err)
+{
+	_cleanup_close_ int fd = -1;
+	_cleanup_free_ char *text = NULL;
+	int guests = registry->sv->guests_fd;
+
+	if (mkdirat(guests, temporary, 0700) < 0)
+		return cij_error_errno(err, CIJ_E_NO_RESOURCES, errno,
+			"cannot make a folder in '%s'", registry->sv->conf->guests_dir);
+	fd = dir_open_at(guests, temporary);
+	text = str_printf("%s\n", json_object_to_json_string_ext(config,
+					  JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
+						  JSON_C_TO_STRING_NOSLASHESCAPE));
+	if (fd < 0 || fchmod(fd, 0755) < 0 ||
+		(geteuid() == 0 && fchown(fd, owner->uid, owner->gid) < 0))
+		return cij_error_errno(
+			err, CIJ_E_NO_RESOURCES, errno, "cannot make the guest's folder");
+	_cleanup_as_owner_ struct as_owner as = as_owner_begin(owner->uid, owner->gid);
+	if (file_write_at(fd, "guest.json", text, strlen(text), 0644) < 0)
+		return cij_error_errno(err, CIJ_E_NO_RESOURCES, errno, "cannot write guest.json");
+	return 0;
+}
+
+struct guest *
+registry_create(struct registry *registry, const char *name, const struct peer *owner,
+	struct json_object *config, struct cij_error *err)
+{
+	_cleanup_free_ char *temporary = str_printf(".%s.%d.new", name, (int)getpid());
+	_cleanup_problems_ struct cij_problems problems = {0};
+	int guests = registry->sv->guests_fd;
+	struct guest_conf conf;
+	struct stat st;
+	int bad;
+
+	bad = guest_conf_decode(&conf, config, &problems);
+	guest_conf_clear(&conf);
+	if (bad < 0) {
+		cij_problems_to_error(&problems, CIJ_E_BAD_CONFIG, err);
+		return NULL;
+	}
+	if (fstatat(guests, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+		cij_error_set(err, CIJ_E_GUEST_EXISTS, "there is a guest '%s' already", name);
+		cij_error_hint(err, "'cijqemuctl set %s …' changes it", name);
+		return NULL;
+	}
+	dir_remove_at(guests, temporary);
+	if (make_folder(registry, temporary, owner, config, err) < 0) {
+		dir_remove_at(guests, temporary);
+		return NULL;
+	}
+	/* Never over a folder that came into being meanwhile. */
+	if (renameat2(guests, temporary, guests, name, RENAME_NOREPLACE) < 0) {
+		cij_error_errno(err, CIJ_E_GUEST_EXISTS, errno, "guest '%s'", name);
+		dir_remove_at(guests, temporary);
+		return NULL;
+	}
+	log_notice("guest '%s': created by uid %u", name, (unsigned)owner->uid);
+	return registry_find(registry, name, err);
+}
+
+int
+registry_delete(struct registry *registry, struct guest *guest, struct cij_error *err)
+{
+	_cleanup_free_ char *temporary = str_printf(
+		".%s.%d.deleted", guest_name(guest), (int)getpid());
+	_cleanup_free_ char *name = str_copy(guest_name(guest));
+	int guests = registry->sv->guests_fd;
+	enum gstate state = guest_state(guest);
+
+	if (state != GS_STOPPED && state != GS_BROKEN) {
+		cij_error_set(
+			err, CIJ_E_BUSY, "guest '%s' is %s: not deleted", name, gstate_name(state));
+		return cij_error_hint(err, "'cijqemuctl stop %s' first", name);
+	}
+	/* Out of sight at once; what cannot be removed then is no guest any more. */
+	if (renameat(guests, name, guests, temporary) < 0)
+		return cij_error_errno(
+			err, CIJ_E_NO_RESOURCES, errno, "cannot delete guest '%s'", name);
+	drop(registry, guest);
+	if (dir_remove_at(guests, temporary) < 0)
+		return cij_error_errno(err, CIJ_E_INTERNAL, errno,
+			"guest '%s' is gone, but '%s/%s' cannot be "
+			"removed",
+			name, registry->sv->conf->guests_dir, temporary);
+	log_notice("guest '%s': deleted", name);
+	return 0;
+}

@@ -1,0 +1,63 @@
+#include "daemon/request.h"
+
+#include <stdlib.h>
+
+#include "daemon/clock.h"
+#include "daemon/conn.h"
+#include "daemon/log.h"
+#include "daemon/op.h"
+#include "daemon/view.h"
+#include "proto/message.h"
+
+/* One journal line for each operation that changes something: who, what, result, how long. */
+static void
+audit(const struct request *request, const struct cij_error *err)
+{
+	if (!request->op->changes)
+		return;
+	log_info("uid %u pid %d: %s %s: %s (%.0f ms)", (unsigned)request->peer.uid,
+		(int)request->peer.pid, request->op->name,
+		request->guest_name ? request->guest_name : "", err ? err->desc : "done",
+		(clock_mono() - request->began) * 1000);
+}
+
+static void
+answer(struct request *request, struct json_object *msg)
+{
+	struct conn *conn = request->conn;
+
+	if (conn) {
+		conn_send(conn, msg);
+		conn_remove_request(conn, request);
+	}
+	json_object_put(msg);
+	if (request->args)
+		cij_table_clear(request->op->table, request->args);
+	free(request->args);
+	free(request->guest_name);
+	free(request);
+}
+
+void
+request_reply(struct request *request, struct json_object *value)
+{
+	audit(request, NULL);
+	answer(request, cij_message_return(value, steal_ptr(request->id)));
+}
+
+void
+request_fail(struct request *request, const struct cij_error *err)
+{
+	audit(request, err);
+	answer(request, cij_message_error(err, steal_ptr(request->id)));
+}
+
+void
+request_reply_guest(struct request *request, bool already)
+{
+	struct json_object *view = view_guest(request->guest);
+
+	if (already)
+		cij_json_add_bool(view, "already", true);
+	request_reply(request, view);
+}

@@ -1,0 +1,329 @@
+#include "daemon/run.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "daemon/clock.h"
+#include "daemon/fileio.h"
+#include "proto/json.h"
+
+/* A record holds an argument vector of a few KiB. */
+#define RECORD_MAX (256 * 1024)
+#define RECORD_DEPTH_MAX 8
+
+static const char *const suffixes[] = {"out", "in", "index", "qemu", "run.json"};
+
+void
+run_clear(struct run *run)
+{
+	free(run->qemu);
+	free(run->version);
+	free(run->dialect);
+	free(run->accel_why);
+	free(run->error);
+	json_object_put(run->argv);
+	*run = (struct run){0};
+}
+
+static void
+file_name(char *buf, size_t size, unsigned number, const char *suffix)
+{
+	snprintf(buf, size, "%04u.%s", number, suffix);
+}
+
+/* The run's number in "NNNN.out"; 0 for other names. */
+static unsigned
+number_of(const char *name)
+{
+	unsigned long n;
+	char *end;
+
+	if (!isdigit((unsigned char)name[0]))
+		return 0;
+	n = strtoul(name, &end, 10);
+	return n <= RUN_NUMBER_MAX && strcmp(end, ".out") == 0 ? (unsigned)n : 0;
+}
+
+/* The least and greatest number of a run in the folder @logs, and how many there are. */
+static unsigned
+scan(int logs, unsigned *oldest, unsigned *newest)
+{
+	_cleanup_closedir_ DIR *dir = NULL;
+	struct dirent *entry;
+	unsigned count = 0, n;
+	int fd = openat(logs, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	*oldest = *newest = 0;
+	if (fd < 0)
+		return 0;
+	dir = fdopendir(fd);
+	if (!dir) {
+		close(fd);
+		return 0;
+	}
+	while ((entry = readdir(dir))) {
+		n = number_of(entry->d_name);
+		if (!n)
+			continue;
+		count++;
+		if (n > *newest)
+			*newest = n;
+		if (!*oldest || n < *oldest)
+			*oldest = n;
+	}
+	return count;
+}
+
+static unsigned
+scan_guest(int dir_fd, unsigned *oldest, unsigned *newest)
+{
+	_cleanup_close_ int logs = dir_open_at(dir_fd, "logs");
+
+	*oldest = *newest = 0;
+	return logs < 0 ? 0 : scan(logs, oldest, newest);
+}
+
+unsigned
+run_newest(int dir_fd)
+{
+	unsigned oldest, newest;
+
+	scan_guest(dir_fd, &oldest, &newest);
+	return newest;
+}
+
+unsigned
+run_oldest(int dir_fd)
+{
+	unsigned oldest, newest;
+
+	scan_guest(dir_fd, &oldest, &newest);
+	return oldest;
+}
+
+static void
+remove_run(int logs, unsigned number)
+{
+	char name[64];
+
+	for (size_t i = 0; i < cij_array_size(suffixes); i++) {
+		file_name(name, sizeof(name), number, suffixes[i]);
+		unlinkat(logs, name, 0);
+	}
+}
+
+/* Leaves @keep runs, the newest. */
+static void
+prune(int logs, unsigned keep)
+{
+	unsigned oldest, newest;
+
+	while (scan(logs, &oldest, &newest) > keep)
+		remove_run(logs, oldest);
+}
+
+/* Points the link @name to @target, unless a file of the owner's own has that name. */
+static void
+point_link(int dir_fd, const char *name, const char *target)
+{
+	char temporary[64];
+	struct stat st;
+
+	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISLNK(st.st_mode))
+		return;
+	snprintf(temporary, sizeof(temporary), ".%s.new", name);
+	unlinkat(dir_fd, temporary, 0);
+	if (symlinkat(target, dir_fd, temporary) == 0)
+		renameat(dir_fd, temporary, dir_fd, name);
+}
+
+int
+run_files_make(
+	int dir_fd, unsigned number, unsigned keep, struct run_files *files, struct cij_error *err)
+{
+	_cleanup_close_ int logs = dir_make_at(dir_fd, "logs", 0755);
+	char name[64], link[80];
+	int out;
+
+	if (logs < 0)
+		return cij_error_errno(
+			err, CIJ_E_NO_RESOURCES, errno, "cannot make the folder 'logs'");
+	prune(logs, keep > 1 ? keep - 1 : 1);
+	remove_run(logs, number); /* what a start that was cut short left without its .out */
+	file_name(name, sizeof(name), number, "out");
+	out = openat(logs, name, O_RDONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	files->log_fd = out;
+	if (out < 0 || fchmod(out, 0644) < 0)
+		goto fail;
+	file_name(name, sizeof(name), number, "in");
+	/* Both ways: opening never waits for QEMU, and writing never meets a FIFO without a reader.
+	 */
+	if (mkfifoat(logs, name, 0600) < 0)
+		goto fail;
+	files->fifo_fd = openat(logs, name, O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+	if (files->fifo_fd < 0)
+		goto fail;
+	file_name(name, sizeof(name), number, "qemu");
+	files->qemu_fd = openat(
+		logs, name, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (files->qemu_fd < 0)
+		goto fail;
+	snprintf(link, sizeof(link), "logs/%04u.out", number);
+	point_link(dir_fd, "console.log", link);
+	point_link(dir_fd, "console.out", "console.log");
+	return 0;
+fail:
+	cij_error_errno(err, CIJ_E_NO_RESOURCES, errno, "cannot make 'logs/%s'", name);
+	run_files_close(files);
+	remove_run(logs, number);
+	return -1;
+}
+
+void
+run_files_open(int dir_fd, unsigned number, struct run_files *files)
+{
+	_cleanup_close_ int logs = dir_open_at(dir_fd, "logs");
+	char name[64];
+	struct stat st;
+
+	if (logs < 0)
+		return;
+	file_name(name, sizeof(name), number, "out");
+	files->log_fd = file_open_read_at(logs, name);
+	file_name(name, sizeof(name), number, "in");
+	files->fifo_fd = openat(logs, name, O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+	if (files->fifo_fd >= 0 && (fstat(files->fifo_fd, &st) < 0 || !S_ISFIFO(st.st_mode))) {
+		close(files->fifo_fd);
+		files->fifo_fd = -1;
+	}
+	file_name(name, sizeof(name), number, "qemu");
+	files->qemu_fd = file_open_read_at(logs, name);
+}
+
+void
+run_files_close(struct run_files *files)
+{
+	int *all[] = {&files->log_fd, &files->fifo_fd, &files->qemu_fd};
+
+	for (size_t i = 0; i < cij_array_size(all); i++) {
+		if (*all[i] >= 0)
+			close(*all[i]);
+		*all[i] = -1;
+	}
+}
+
+struct json_object *
+run_exit_to_json(bool has_exit, const struct proc_exit *how)
+{
+	struct json_object *obj;
+
+	if (!has_exit || !how->known)
+		return NULL;
+	obj = json_object_new_object();
+	if (!how->signaled) {
+		cij_json_add_int(obj, "code", how->code);
+	} else {
+		const char *abbrev = sigabbrev_np(how->code);
+		_cleanup_free_ char *name = abbrev ? str_printf("SIG%s", abbrev) : NULL;
+
+		cij_json_add_int(obj, "signal", how->code);
+		cij_json_add_str(obj, "name", name);
+	}
+	return obj;
+}
+
+static void
+add_time(struct json_object *obj, const char *name, time_t when)
+{
+	char buf[32];
+
+	cij_json_add_str(obj, name, when ? clock_rfc3339(when, buf, sizeof(buf)) : NULL);
+}
+
+int
+run_save(int dir_fd, const struct run *run, struct cij_error *err)
+{
+	_cleanup_json_ struct json_object *obj = json_object_new_object();
+	_cleanup_close_ int logs = dir_open_at(dir_fd, "logs");
+	struct json_object *by = json_object_new_object();
+	const char *text;
+	char name[64];
+	size_t len;
+
+	cij_json_add_int(obj, "run", run->number);
+	cij_json_add_str(obj, "qemu", run->qemu);
+	cij_json_add_str(obj, "version", run->version);
+	cij_json_add_str(obj, "dialect", run->dialect);
+	cij_json_add_bool(obj, "kvm", run->kvm);
+	cij_json_add_str(obj, "accel_why", run->accel_why);
+	cij_json_add_int(obj, "port", run->port);
+	cij_json_add_int(by, "uid", run->by_uid);
+	cij_json_add_int(by, "pid", run->by_pid);
+	json_object_object_add(obj, "by", by);
+	add_time(obj, "started", run->started);
+	add_time(obj, "ended", run->ended);
+	cij_json_add_int(obj, "boot_ms", run->boot_ms);
+	cij_json_add_str(obj, "reason", greason_name(run->reason));
+	json_object_object_add(obj, "exit", run_exit_to_json(run->has_exit, &run->exit));
+	cij_json_add_str(obj, "error", run->error);
+	json_object_object_add(obj, "argv", json_object_get(run->argv));
+	text = json_object_to_json_string_length(
+		obj, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE, &len);
+	file_name(name, sizeof(name), run->number, "run.json");
+	if (logs < 0 || file_write_at(logs, name, text, len, 0644) < 0)
+		return cij_error_errno(
+			err, CIJ_E_NO_RESOURCES, errno, "cannot write 'logs/%s'", name);
+	return 0;
+}
+
+static void
+load_exit(struct run *run, struct json_object *exit)
+{
+	int64_t sig = cij_json_int(exit, "signal", -1), code = cij_json_int(exit, "code", -1);
+
+	run->has_exit = sig >= 0 || code >= 0;
+	run->exit = (struct proc_exit){run->has_exit, sig >= 0, (int)(sig >= 0 ? sig : code)};
+}
+
+int
+run_load(int dir_fd, unsigned number, struct run *run)
+{
+	_cleanup_close_ int logs = dir_open_at(dir_fd, "logs");
+	_cleanup_json_ struct json_object *obj = NULL;
+	_cleanup_free_ char *text = NULL;
+	struct json_object *by;
+	char name[64];
+	size_t len;
+
+	*run = (struct run){.number = number};
+	file_name(name, sizeof(name), number, "run.json");
+	text = logs < 0 ? NULL : file_read_at(logs, name, RECORD_MAX, &len, NULL);
+	obj = text ? cij_json_parse(text, len, RECORD_DEPTH_MAX, NULL) : NULL;
+	if (!json_object_is_type(obj, json_type_object))
+		return -1;
+	run->qemu = str_copy(cij_json_str(obj, "qemu"));
+	run->version = str_copy(cij_json_str(obj, "version"));
+	run->dialect = str_copy(cij_json_str(obj, "dialect"));
+	run->kvm = cij_json_bool(obj, "kvm", false);
+	run->accel_why = str_copy(cij_json_str(obj, "accel_why"));
+	run->port = (int)cij_json_int(obj, "port", 0);
+	if (run->port < 0 || run->port > 65535)
+		run->port = 0;
+	by = cij_json_get(obj, "by");
+	run->by_uid = (uid_t)cij_json_int(by, "uid", -1);
+	run->by_pid = (pid_t)cij_json_int(by, "pid", 0);
+	run->started = clock_parse(cij_json_str(obj, "started"));
+	run->ended = clock_parse(cij_json_str(obj, "ended"));
+	run->boot_ms = cij_json_int(obj, "boot_ms", -1);
+	run->reason = greason_from_name(cij_json_str(obj, "reason"));
+	load_exit(run, cij_json_get(obj, "exit"));
+	run->error = str_copy(cij_json_str(obj, "error"));
+	run->argv = json_object_get(cij_json_get(obj, "argv"));
+	return 0;
+}

@@ -1,0 +1,73 @@
+/* One run of a guest on disk: logs/NNNN.out, .in, .qemu, and the record of it, .run.json. */
+#ifndef DAEMON_RUN_H
+#define DAEMON_RUN_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "cijqemu/error.h"
+#include "daemon/gstate.h"
+#include "daemon/proc.h"
+#include "daemon/strv.h"
+
+/* Runs are numbered from 1 up; beyond this a guest was started every second for 30 years. */
+#define RUN_NUMBER_MAX 999999999
+
+/* The files of a run, opened. -1: not. */
+struct run_files {
+	int log_fd; /* the console, for reading */
+	int fifo_fd; /* the console's keys, for writing, non-blocking */
+	int qemu_fd; /* what QEMU prints: appends and reads */
+};
+#define RUN_FILES_INIT \
+	{ \
+		-1, -1, -1 \
+	}
+
+/* What is known of a run; written when it begins and when it ends. Clear with run_clear(). */
+struct run {
+	unsigned number;
+	char *qemu, *version, *dialect; /* NULL: not known */
+	bool kvm;
+	char *accel_why;
+	int port;
+	uid_t by_uid; /* who started it */
+	pid_t by_pid;
+	time_t started, ended; /* ended 0: it runs, or nobody saw it end */
+	int64_t boot_ms; /* until SSH answered; -1: it did not */
+	enum greason reason;
+	bool has_exit;
+	struct proc_exit exit;
+	char *error;
+	struct json_object *argv;
+};
+
+void run_clear(struct run *run);
+
+/* The number of the newest run in logs/ of the folder @dir_fd; 0 when there is none. */
+unsigned run_newest(int dir_fd);
+
+/* The number of the oldest; 0 when there is none. */
+unsigned run_oldest(int dir_fd);
+
+/*
+ * Makes the files of run @number in logs/, the links to its console, and removes the oldest runs so
+ * that @keep are left. To be called as the owner. Returns 0, or -1 with an error.
+ */
+int run_files_make(
+	int dir_fd, unsigned number, unsigned keep, struct run_files *files, struct cij_error *err);
+
+/* Opens the files of a run that was made before, as the owner; what is missing stays -1. */
+void run_files_open(int dir_fd, unsigned number, struct run_files *files);
+void run_files_close(struct run_files *files);
+
+/* Writes the record, as the owner. 0, or -1 with an error. */
+int run_save(int dir_fd, const struct run *run, struct cij_error *err);
+
+/* Reads the record of run @number, as the owner. 0, or -1 when there is none that can be read. */
+int run_load(int dir_fd, unsigned number, struct run *run);
+
+/* {"code": N}, {"signal": N, "name": "SIGSEGV"}, or NULL for what is not known. */
+struct json_object *run_exit_to_json(bool has_exit, const struct proc_exit *how);
+
+#endif

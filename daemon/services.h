@@ -1,0 +1,24 @@
+/* What every guest is given by the daemon; owned by main, alive as long as any guest. */
+#ifndef DAEMON_SERVICES_H
+#define DAEMON_SERVICES_H
+
+#include <event2/event.h>
+
+#include "daemon/conf.h"
+#include "daemon/console.h"
+#include "daemon/notify.h"
+#include "daemon/ports.h"
+#include "daemon/probe.h"
+
+struct services {
+	struct event_base *base;
+	const struct daemon_conf *conf;
+	struct probes *probes;
+	struct console_hub *consoles;
+	struct ports *ports;
+	struct notify *notify;
+	int guests_fd; /* the folder of all guests' folders */
+	int run_fd; /* RUNDIR/guests: a folder of sockets for each guest */
+};
+
+#endif

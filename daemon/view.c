@@ -1,0 +1,160 @@
+#include "daemon/view.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/argv.h"
+#include "daemon/clock.h"
+#include "daemon/users.h"
+#include "proto/json.h"
+
+static struct json_object *
+view_owner(const struct guest *guest)
+{
+	struct json_object *obj = json_object_new_object();
+
+	cij_json_add_int(obj, "uid", guest_uid(guest));
+	cij_json_add_str(obj, "name", user_name(guest_uid(guest)));
+	return obj;
+}
+
+static struct json_object *
+view_accel(const struct guest_status *status)
+{
+	struct json_object *obj;
+
+	if (!status->active || !status->accel_why)
+		return NULL;
+	obj = json_object_new_object();
+	cij_json_add_str(obj, "used", status->kvm ? "kvm" : "tcg");
+	cij_json_add_str(obj, "why", status->accel_why);
+	return obj;
+}
+
+static struct json_object *
+view_qemu(const struct guest_status *status)
+{
+	struct json_object *obj;
+
+	if (!status->qemu)
+		return NULL;
+	obj = json_object_new_object();
+	cij_json_add_str(obj, "path", status->qemu);
+	cij_json_add_str(obj, "version", status->version);
+	cij_json_add_str(obj, "dialect", status->dialect);
+	return obj;
+}
+
+/* The key's path as a client on this machine can open it. */
+static char *
+key_path(const struct guest *guest, const char *key)
+{
+	if (!key || key[0] == '/')
+		return str_copy(key);
+	return str_printf("%s/%s", guest_path(guest), key);
+}
+
+static struct json_object *
+view_ssh(const struct guest *guest, const struct guest_status *status)
+{
+	const struct guest_conf *conf = guest_conf(guest);
+	_cleanup_free_ char *key = key_path(guest, conf->ssh.key);
+	struct json_object *obj;
+
+	if (!status->port)
+		return NULL;
+	obj = json_object_new_object();
+	cij_json_add_str(obj, "host", "127.0.0.1");
+	cij_json_add_int(obj, "port", status->port);
+	cij_json_add_str(obj, "user", conf->ssh.user);
+	cij_json_add_str(obj, "key", key);
+	return obj;
+}
+
+/* "present": the guest has the drive now. */
+static struct json_object *
+view_devices(const struct guest *guest, const struct guest_status *status)
+{
+	const struct guest_conf *conf = guest_conf(guest);
+	const struct device_conf *devices = conf->devices.items;
+	struct json_object *list = json_object_new_array();
+
+	for (size_t i = 0; i < conf->devices.n; i++) {
+		struct json_object *obj = json_object_new_object();
+
+		cij_json_add_str(obj, "id", devices[i].id);
+		cij_json_add_str(obj, "type", device_type_name(devices[i].type));
+		cij_json_add_int(obj, "bytes", device_conf_bytes(&devices[i]));
+		cij_json_add_bool(obj, "present", status->uptime >= 0);
+		json_object_array_add(list, obj);
+	}
+	return list;
+}
+
+static struct json_object *
+view_console(const struct guest *guest, const struct guest_status *status)
+{
+	_cleanup_free_ char *log = str_printf("%s/logs/%04u.out", guest_path(guest), status->run);
+	const struct viewer *writer;
+	struct json_object *obj;
+
+	if (!status->console)
+		return NULL;
+	obj = json_object_new_object();
+	writer = console_writer(status->console);
+	cij_json_add_str(obj, "log", log);
+	cij_json_add_int(obj, "bytes", (int64_t)console_bytes(status->console));
+	cij_json_add_int(obj, "viewers", (int64_t)console_viewers(status->console));
+	json_object_object_add(obj, "writer", writer ? view_who(viewer_peer(writer)) : NULL);
+	return obj;
+}
+
+struct json_object *
+view_who(const struct peer *peer)
+{
+	const char *name = user_name(peer->uid);
+	_cleanup_free_ char *uid = str_printf("uid %u", (unsigned)peer->uid);
+
+	return json_object_new_string(name ? name : uid);
+}
+
+static void
+add_number(struct json_object *obj, const char *name, bool known, int64_t value)
+{
+	json_object_object_add(obj, name, known ? json_object_new_int64(value) : NULL);
+}
+
+struct json_object *
+view_guest(struct guest *guest)
+{
+	const struct guest_conf *conf = guest_conf(guest);
+	struct json_object *obj = json_object_new_object();
+	struct guest_status status;
+	char since[32];
+
+	guest_status(guest, &status);
+	cij_json_add_str(obj, "guest", guest_name(guest));
+	cij_json_add_str(obj, "path", guest_path(guest));
+	cij_json_add_str(obj, "state", gstate_name(status.state));
+	cij_json_add_str(obj, "reason", greason_name(status.reason));
+	cij_json_add_str(obj, "since", clock_rfc3339(status.since, since, sizeof(since)));
+	cij_json_add_bool(obj, "ready", status.ready);
+	add_number(obj, "boot_ms", status.boot_ms >= 0, status.boot_ms);
+	cij_json_add_bool(obj, "hung", status.hung);
+	json_object_object_add(obj, "exit", run_exit_to_json(status.has_exit, status.exit));
+	cij_json_add_str(obj, "error", status.state == GS_BROKEN ? status.broken : status.error);
+	json_object_object_add(obj, "owner", view_owner(guest));
+	add_number(obj, "pid", status.pid > 0, status.pid);
+	cij_json_add_int(obj, "memory_bytes", conf->memory);
+	cij_json_add_int(obj, "cpus", conf->cpus);
+	json_object_object_add(obj, "accel", view_accel(&status));
+	json_object_object_add(obj, "qemu", view_qemu(&status));
+	json_object_object_add(obj, "ssh", view_ssh(guest, &status));
+	json_object_object_add(obj, "devices", view_devices(guest, &status));
+	json_object_object_add(obj, "console", view_console(guest, &status));
+	add_number(obj, "run", status.run > 0, status.run);
+	add_number(obj, "uptime_s", status.uptime >= 0, (int64_t)status.uptime);
+	json_object_object_add(obj, "lease", NULL);
+	cij_json_add_int(obj, "restarts", 0);
+	return obj;
+}
