@@ -139,9 +139,9 @@ probe_finish(struct probe *probe)
 	probe->known = probe->err.class == CIJ_E_NONE;
 	event_del(probe->deadline);
 	if (probe->known)
-		log_info("%s: QEMU %s, dialect %s, KVM %s", probe->qemu, probe->caps.version,
+		log_info("%s: QEMU %s, dialect %s, %s", probe->qemu, probe->caps.version,
 			dialect_name(probe->caps.dialect),
-			probe->caps.kvm ? "works" : probe->caps.kvm_why);
+			probe->caps.kvm ? "KVM works" : probe->caps.kvm_why);
 	while ((waiter = TAILQ_FIRST(&probe->waiters))) {
 		struct waiter one = *waiter;
 

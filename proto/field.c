@@ -83,6 +83,9 @@ cij_problems_to_json(const struct cij_problems *problems)
 	return list;
 }
 
+static int decode_members(const struct cij_table *table, struct json_object *obj, void *out,
+	const char *path, struct cij_problems *problems);
+
 struct decode {
 	struct cij_problems *problems;
 	const char *path; /* of the value at hand */
@@ -324,8 +327,8 @@ decode_field(struct decode *d, const struct cij_field *f, struct json_object *va
 	case CIJ_T_ENUM:
 		return decode_enum(d, f, value, at);
 	case CIJ_T_OBJECT:
-		cij_table_clear(f->table, at);
-		return cij_table_decode(f->table, value, at, d->path, d->problems);
+		/* Initialised with its parent, which may have given it defaults of its own. */
+		return decode_members(f->table, value, at, d->path, d->problems);
 	case CIJ_T_LIST:
 	case CIJ_T_STRS:
 		return decode_list(d, f, value, at);
@@ -386,13 +389,12 @@ add_rest(struct json_object **rest, const char *name, struct json_object *value)
 	json_object_object_add(*rest, name, json_object_get(value));
 }
 
-int
-cij_table_decode(const struct cij_table *table, struct json_object *obj, void *out,
-	const char *path, struct cij_problems *problems)
+static int
+decode_members(const struct cij_table *table, struct json_object *obj, void *out, const char *path,
+	struct cij_problems *problems)
 {
 	size_t before = problems->n;
 
-	init_struct(table, out);
 	if (!json_object_is_type(obj, json_type_object)) {
 		cij_problems_add(
 			problems, path, "must be an object, not %s", cij_json_type_word(obj));
@@ -425,6 +427,14 @@ cij_table_decode(const struct cij_table *table, struct json_object *obj, void *o
 		}
 	}
 	return problems->n > before ? -1 : 0;
+}
+
+int
+cij_table_decode(const struct cij_table *table, struct json_object *obj, void *out,
+	const char *path, struct cij_problems *problems)
+{
+	init_struct(table, out);
+	return decode_members(table, obj, out, path, problems);
 }
 
 static void

@@ -136,8 +136,8 @@ edit_distance(const char *a, const char *b)
 const char *
 cij_nearest(const char *word, const char *(*next)(void *arg), void *arg)
 {
-	/* A third of the letters may be wrong; more than that is another word. */
-	size_t limit = strlen(word) / 3 + 1, best = SIZE_MAX;
+	/* A third of the letters may be wrong, one in short words; more than that is another word. */
+	size_t limit = strlen(word) < 6 ? 1 : strlen(word) / 3, best = SIZE_MAX;
 	const char *candidate, *found = NULL;
 
 	while ((candidate = next(arg))) {
