@@ -1,0 +1,321 @@
+/* The commands: what each is called, takes and does. Adding one is a row here and a handler. */
+#include "client/command.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "proto/text.h"
+
+const struct opt global_options[] = {
+	{"socket", 0, OPT_VALUE, "PATH", "the daemon's socket"},
+	{"json", 0, OPT_FLAG, NULL, "print JSON, as the daemon gives it"},
+	{"quiet", 'q', OPT_FLAG, NULL, "no notes on stderr, only errors"},
+	{"timeout", 0, OPT_VALUE, "SECONDS",
+		"give up after this long, with exit code 124; 0 = never"},
+	{"help", 'h', OPT_FLAG, NULL, "explain the program or the command"},
+	{"version", 'V', OPT_FLAG, NULL, "print the version"},
+	{NULL},
+};
+
+#define OPT_ALL \
+	{ \
+		"all", 0, OPT_FLAG, NULL, "all guests that it applies to" \
+	}
+
+static const struct opt create_options[] = {
+	{"boot", 0, OPT_VALUE, "FILE", "boot image (qcow2 or raw)"},
+	{"kernel", 0, OPT_VALUE, "FILE", "kernel to boot directly"},
+	{"initrd", 0, OPT_VALUE, "FILE", "its initial RAM disk"},
+	{"append", 0, OPT_VALUE, "STRING", "its command line"},
+	{"ssh-key", 0, OPT_VALUE, "FILE", "private key that the guest lets in"},
+	{"memory", 0, OPT_VALUE, "SIZE", "such as 512M or 2G"},
+	{"cpus", 0, OPT_VALUE, "N", "number of processors"},
+	{"device", 0, OPT_VALUE, "TYPE[,KEY=VALUE…]",
+		"an emulated device: ocssd, nvme or zns; ids default to nvme0, nvme1, …"},
+	{"set", 0, OPT_VALUE, "KEY=VALUE", "any key of guest.json, such as ssh.user=fedora"},
+	{NULL},
+};
+
+static const struct opt delete_options[] = {
+	{"yes", 'y', OPT_FLAG, NULL, "do not ask"},
+	{NULL},
+};
+
+static const struct opt argv_options[] = {
+	{"explain", 0, OPT_FLAG, NULL, "an option a line, and which key or default made it"},
+	{NULL},
+};
+
+static const struct opt start_options[] = {
+	OPT_ALL,
+	{"wait", 0, OPT_MAYBE, "ssh|running", "wait until SSH answers, or until it runs"},
+	{"console", 0, OPT_FLAG, NULL, "attach to the console, from the first line of the boot on"},
+	{"paused", 0, OPT_FLAG, NULL, "do not let the processors run yet; see 'resume'"},
+	{NULL},
+};
+
+static const struct opt stop_options[] = {
+	OPT_ALL,
+	{"force-after", 0, OPT_VALUE, "SECONDS",
+		"kill a guest that has not powered off by then (60); 0 = at once"},
+	{NULL},
+};
+
+static const struct opt restart_options[] = {
+	OPT_ALL,
+	{"force-after", 0, OPT_VALUE, "SECONDS", "as in 'stop' (60)"},
+	{"wait", 0, OPT_MAYBE, "ssh|running", "as in 'start'"},
+	{NULL},
+};
+
+static const struct opt all_options[] = {
+	OPT_ALL,
+	{NULL},
+};
+
+static const struct opt wait_options[] = {
+	{"for", 0, OPT_VALUE, "running|stopped|ssh|console=REGEX", "what to wait for"},
+	{NULL},
+};
+
+static const struct opt console_options[] = {
+	{"read-only", 'r', OPT_FLAG, NULL, "only watch"},
+	{"force", 'f', OPT_FLAG, NULL, "take the pen from whoever writes now; they are told"},
+	{"join", 'j', OPT_FLAG, NULL, "write together with whoever writes now"},
+	{"from", 0, OPT_VALUE, "start|end|BYTES|-LINES",
+		"where to begin: the run's first byte, now (the default), an offset, lines back"},
+	{"escape", 'e', OPT_VALUE, "CHAR|none", "the escape key, as '^]' (the default) or '~'"},
+	{NULL},
+};
+
+static const struct opt logs_options[] = {
+	{"follow", 'f', OPT_FLAG, NULL, "go on until the run ends"},
+	{"lines", 'n', OPT_VALUE, "LINES", "only the last LINES lines"},
+	{"boot", 0, OPT_VALUE, "N", "the run of that number; 0 = the last, -1 = the one before"},
+	{"raw", 0, OPT_FLAG, NULL, "leave control sequences in, on a terminal too"},
+	{NULL},
+};
+
+static const struct opt events_options[] = {
+	{"follow", 'f', OPT_FLAG, NULL, "go on until interrupted (as without it)"},
+	{NULL},
+};
+
+#define GUESTS "GUEST…|GLOB…|--all"
+
+#define GLOB_NOTE \
+	"Several guests are worked on at once. Each failure is printed; the exit code is that of " \
+	"the first guest named that failed. A glob that matches none: exit 66.\n"
+
+/* In "details" a newline ends a paragraph: help.c breaks the lines. */
+const struct command commands[] = {
+	{"list", "Guests", "[GLOB…]", "the guests of this machine, one a line",
+		"With --json an array. No guest at all: exit 0.\n\n"
+		"Example: cijqemuctl list 'emu*'\n",
+		.max_args = CMD_ANY, .run = cmd_list},
+	{"show", "Guests", "GUEST", "everything known about a guest",
+		"Example: cijqemuctl show emujoe --json | jq .ssh.port\n", .flags = CMD_GUEST,
+		.run = cmd_show},
+	{"status", "Guests", "GUEST", "one line, and an exit code for scripts",
+		"Example: cijqemuctl status emujoe || cijqemuctl start emujoe\n\n"
+		"Exit codes: 0 running, 3 anything else, 4 no such guest, 69 no daemon.\n",
+		.flags = CMD_GUEST, .run = cmd_status},
+	{"create", "Guests",
+		"GUEST [--boot FILE] [--kernel FILE] [--initrd FILE] [--append STRING] "
+		"[--ssh-key FILE] [--memory SIZE] [--cpus N] [--device TYPE[,KEY=VALUE…]]… "
+		"[--set KEY=VALUE]…",
+		"define a new guest",
+		"Files are used where they are, by their full path. VALUE is JSON where it parses "
+		"as JSON, else a string; KEY is dotted, with arrays by index or device id.\n\n"
+		"Example: cijqemuctl create emujoe --boot ./boot.qcow2 --memory 2G \\\n"
+		"             --device ocssd,num_grp=2,num_pu=4 --device nvme,size=8G \\\n"
+		"             --set devices.nvme0.mdts=7\n\n"
+		"Exit codes: 65 there is one already, a bad name, a missing file; 78 a bad "
+		"value.\n",
+		.flags = CMD_GUEST, .options = create_options, .run = cmd_create},
+	{"set", "Guests", "GUEST KEY=VALUE…", "change a guest's definition",
+		"Takes effect at the next start. KEY is dotted, with arrays by index or device id; "
+		"VALUE is JSON where it parses as JSON, else a string; null removes the key.\n\n"
+		"Example: cijqemuctl set emujoe memory=4G devices.nvme0.mdts=7 extra_args=null\n",
+		.flags = CMD_GUEST, .min_args = 1, .max_args = CMD_ANY, .run = cmd_set},
+	{"edit", "Guests", "GUEST", "change a guest's definition in an editor",
+		"Runs $VISUAL, $EDITOR or vi on guest.json's text and sends what you changed. When "
+		"it is refused you may edit again; what you wrote is never thrown away.\n\n"
+		"Example: EDITOR=nano cijqemuctl edit emujoe\n",
+		.flags = CMD_GUEST, .run = cmd_edit},
+	{"delete", "Guests", "GUEST [--yes]", "remove a guest and its folder",
+		"Asks on a terminal; without one --yes is needed.\n\n"
+		"Example: cijqemuctl delete emujoe --yes\n",
+		.flags = CMD_GUEST, .options = delete_options, .run = cmd_delete},
+	{"validate", "Guests", "[GUEST…]", "check definitions, all problems at once",
+		"Prints 'GUEST: ok', or a line a problem: 'GUEST: KEY: what is wrong (the way "
+		"out)'. No guest named: all are checked.\n\n"
+		"Example: cijqemuctl validate emujoe\n\n"
+		"Exit codes: 78 when one is not valid.\n",
+		.max_args = CMD_ANY, .run = cmd_validate},
+	{"argv", "Guests", "GUEST [--explain]", "the QEMU command line that would be run",
+		"Example: cijqemuctl argv emujoe --explain\n", .flags = CMD_GUEST,
+		.options = argv_options, .run = cmd_argv},
+	{"start", "Power", GUESTS " [--wait[=ssh|running]] [--console] [--paused]", "start guests",
+		"Returns when QEMU runs the guest; with --wait when SSH answers, within --timeout "
+		"(300 s unless told otherwise). A guest that runs already: exit 0 and a "
+		"note.\n" GLOB_NOTE "\nExample: cijqemuctl start emujoe --wait --timeout 60\n"
+		"         cijqemuctl start emujoe --console\n\n"
+		"Exit codes: 1 QEMU failed, 75 no memory or disk left, 78 bad definition, 124 "
+		"time-out.\n",
+		.flags = CMD_GUESTS, .max_args = CMD_ANY, .options = start_options,
+		.run = cmd_start},
+	{"stop", "Power", GUESTS " [--force-after SECONDS]",
+		"power guests off, by force if need be",
+		"Presses the ACPI power button, kills the guest if that did not help in time, and "
+		"says which it was. A guest that is stopped already: exit 0 and a note.\n" GLOB_NOTE
+		"\nExample: cijqemuctl stop --all --force-after 20\n",
+		.flags = CMD_GUESTS, .max_args = CMD_ANY, .options = stop_options, .run = cmd_stop},
+	{"kill", "Power", GUESTS, "end guests at once, as if the power failed",
+		GLOB_NOTE "\nExample: cijqemuctl kill emujoe\n", .flags = CMD_GUESTS,
+		.max_args = CMD_ANY, .options = all_options, .run = cmd_kill},
+	{"restart", "Power", GUESTS " [--force-after SECONDS] [--wait[=ssh|running]]",
+		"stop guests, then start them with their definition of now",
+		GLOB_NOTE "\nExample: cijqemuctl restart emujoe --wait\n", .flags = CMD_GUESTS,
+		.max_args = CMD_ANY, .options = restart_options, .run = cmd_restart},
+	{"reset", "Power", GUESTS, "press the reset button",
+		GLOB_NOTE "\nExample: cijqemuctl reset emujoe\n", .flags = CMD_GUESTS,
+		.max_args = CMD_ANY, .options = all_options, .run = cmd_reset},
+	{"pause", "Power", GUESTS, "stop the guests' processors",
+		GLOB_NOTE "\nExample: cijqemuctl pause emujoe\n", .flags = CMD_GUESTS,
+		.max_args = CMD_ANY, .options = all_options, .run = cmd_pause},
+	{"resume", "Power", GUESTS, "let the guests' processors go on",
+		GLOB_NOTE "\nExample: cijqemuctl resume emujoe\n", .flags = CMD_GUESTS,
+		.max_args = CMD_ANY, .options = all_options, .run = cmd_resume},
+	{"wait", "Power", "GUEST --for running|stopped|ssh|console=REGEX [--timeout SECONDS]",
+		"wait until something is so",
+		"Waits 300 s unless told otherwise; --timeout 0 = for ever. console=REGEX "
+		"(extended, as in 'grep -E') looks at each line that the run has printed since its "
+		"start, the unfinished last one too, and prints the first that matches; on a "
+		"stopped guest it waits for it to run first.\n\n"
+		"Example: cijqemuctl wait emujoe --for ssh --timeout 120\n"
+		"         cijqemuctl wait emujoe --for 'console=login: *$'\n\n"
+		"Exit codes: 124 time-out, with what was last seen; 1 the guest stopped "
+		"meanwhile.\n",
+		.flags = CMD_GUEST, .options = wait_options, .run = cmd_wait},
+	{"console", "Console", "GUEST [--read-only|--force|--join] [--from WHERE] [-e CHAR|none]",
+		"the guest's serial console",
+		"Any number of people may watch; the first writes. Keys, behind the escape key ^] "
+		"(Ctrl and ]):\n"
+		"  .  detach             f  take the pen (force)\n"
+		"  ?  help               r  only read\n"
+		"  ^] send ^] itself     w  who is attached\n\n"
+		"When stdin is no terminal all of it is sent as it is, without an escape key; one "
+		"second of silence behind its end detaches. Empty input and --read-only watch "
+		"until the run ends. When the daemon is restarted the console is attached again "
+		"at the same byte.\n\n"
+		"Example: cijqemuctl console emujoe --from -20\n"
+		"         echo 'dmesg | tail' | cijqemuctl console emujoe\n",
+		.flags = CMD_GUEST, .options = console_options, .run = cmd_console},
+	{"logs", "Console", "GUEST [-f] [-n LINES] [--boot N] [--raw]",
+		"what the guest has printed on its console",
+		"On a terminal control sequences other than colours are left out unless --raw is "
+		"given.\n\n"
+		"Example: cijqemuctl logs emujoe -n 50 -f\n"
+		"         cijqemuctl logs emujoe --boot -1 > last-crash.txt\n",
+		.flags = CMD_GUEST, .options = logs_options, .run = cmd_logs},
+	{"monitor", "QEMU", "GUEST [COMMAND…]", "QEMU's human monitor",
+		"Without COMMAND the lines of stdin are run, one after the other; on a terminal "
+		"there is a prompt, and ^D leaves ('quit' would end the guest). With "
+		"$QEMU_GUEST_NAME instead of GUEST, put '--' before COMMAND.\n\n"
+		"Example: cijqemuctl monitor emujoe info registers -a\n"
+		"         echo 'info block' | cijqemuctl monitor emujoe\n",
+		.flags = CMD_GUEST | CMD_WORDS, .max_args = CMD_ANY, .run = cmd_monitor},
+	{"qmp", "QEMU", "GUEST [JSON|COMMAND]", "QEMU's machine protocol",
+		"Runs one command, given as {\"execute\": …, \"arguments\": …} or by its name "
+		"alone, "
+		"and prints what it returns; without one, each line of stdin, with an answer a "
+		"line. --json: the answer on one line.\n\n"
+		"Example: cijqemuctl qmp emujoe query-status\n"
+		"         cijqemuctl qmp emujoe '{\"execute\": \"query-block\"}'\n\n"
+		"Exit codes: 1 QEMU's own error, 65 not JSON, 77 not allowed.\n",
+		.flags = CMD_GUEST, .max_args = 1, .run = cmd_qmp},
+	{"exec", "Inside", "GUEST -- COMMAND…", "run a command in the guest, over SSH",
+		"A single word is a command line for the guest's shell. Of several each arrives as "
+		"it is: blanks, quotes and '*' in them are safe. stdin, stdout and stderr are "
+		"passed as they are. A guest that is still booting is waited for, within --timeout "
+		"(30 s).\n"
+		"Keys are tried in this order: the guest's own (ssh.key), ssh-agent's, those in "
+		"~/.ssh.\n\n"
+		"Example: cijqemuctl exec emujoe -- nvme list\n"
+		"         cijqemuctl exec emujoe -- 'dmesg | tail' > tail.txt\n"
+		"         tar c src | cijqemuctl exec emujoe -- tar x -C /root\n\n"
+		"Exit codes: the command's own; 128+N when signal N ended it; 255 for every "
+		"failure that is not the command's.\n",
+		.flags = CMD_GUEST | CMD_WORDS | CMD_SSH_CODES, .min_args = 1, .max_args = CMD_ANY,
+		.run = cmd_exec},
+	{"shell", "Inside", "GUEST", "a login shell in the guest, over SSH",
+		"At the start of a line '~.' ends the connection, should the guest hang. When "
+		"stdin is no terminal the shell reads its commands from there.\n\n"
+		"Example: cijqemuctl shell emujoe\n\n"
+		"Exit codes: the shell's own; 255 for every failure that is not the shell's.\n",
+		.flags = CMD_GUEST | CMD_SSH_CODES, .run = cmd_shell},
+	{"events", "Other", "[-f] [GUEST|GLOB…]",
+		"what happens, one event a line, until interrupted",
+		"With --json each line is the event as the daemon gives it.\n\n"
+		"Example: cijqemuctl events 'emu*' --json | jq -r .event\n",
+		.max_args = CMD_ANY, .options = events_options, .run = cmd_events},
+	{"help", "Other", "[COMMAND]", "this list, or how one command is used",
+		"Example: cijqemuctl help console\n", .max_args = 1, .run = cmd_help},
+	{NULL},
+};
+
+/* Names the commands that @word is a prefix of: "start, status". */
+static int
+ambiguous(const char *word, struct cij_error *err)
+{
+	char names[256] = "";
+
+	for (const struct command *c = commands; c->name; c++) {
+		size_t at = strlen(names);
+
+		if (strncmp(c->name, word, strlen(word)) == 0)
+			snprintf(names + at, sizeof(names) - at, "%s%s", at ? ", " : "", c->name);
+	}
+	return cij_error_set(err, CIJ_E_USAGE, "command '%s' is ambiguous: %s", word, names);
+}
+
+static int
+unknown(const char *word, struct cij_error *err)
+{
+	const char *names[sizeof(commands) / sizeof(commands[0])], *nearest;
+	char clean[128];
+	size_t n = 0;
+
+	for (const struct command *c = commands; c->name; c++)
+		names[n++] = c->name;
+	nearest = cij_nearest_of(word, names, n);
+	cij_error_set(err, CIJ_E_USAGE, "unknown command '%s'",
+		cij_text_clean(word, clean, sizeof(clean)));
+	if (nearest)
+		return cij_error_hint(err, "did you mean '%s'?", nearest);
+	return cij_error_hint(err, "'cijqemuctl --help' lists them");
+}
+
+const struct command *
+command_find(const char *word, struct cij_error *err)
+{
+	const struct command *found = NULL;
+	size_t len = strlen(word), n = 0;
+
+	for (const struct command *c = commands; c->name; c++) {
+		if (strncmp(c->name, word, len) != 0)
+			continue;
+		if (!c->name[len])
+			return c;
+		found = c;
+		n++;
+	}
+	if (n == 1 && len > 0)
+		return found;
+	if (n > 1 && len > 0)
+		ambiguous(word, err);
+	else
+		unknown(word, err);
+	return NULL;
+}

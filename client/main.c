@@ -1,0 +1,52 @@
+/* cijqemuctl: takes the command line apart and runs the command that it names. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cijqemu/protocol.h"
+#include "client/args.h"
+#include "client/out.h"
+#include "client/term.h"
+
+/* 'exec' and 'shell': everything that is not the guest's command failing. */
+#define EXIT_NOT_THE_COMMAND 255
+
+/* Prints the error of @call and gives its exit code. */
+static int
+failed(const struct call *call, const struct cij_error *err)
+{
+	out_error(err);
+	if (call->command && call->command->flags & CMD_SSH_CODES)
+		return EXIT_NOT_THE_COMMAND;
+	return cij_error_exit_code(err->class);
+}
+
+int
+main(int argc, char **argv)
+{
+	struct cij_error err = CIJ_ERROR_INIT;
+	struct call call;
+	int code;
+
+	term_init();
+	if (args_parse(&call, argc, argv, &err) < 0) {
+		code = failed(&call, &err);
+	} else if (call_has(&call, "help")) {
+		if (call.command)
+			help_print(call.command);
+		else
+			help_print_all();
+		code = 0;
+	} else if (call_has(&call, "version")) {
+		printf("cijqemuctl %s (protocol %d)\n", CIJ_VERSION, CIJ_API);
+		code = 0;
+	} else {
+		if (call.quiet)
+			out_be_quiet();
+		code = call.command->run(&call, &err);
+		if (code < 0)
+			code = failed(&call, &err);
+	}
+	code = out_finish(code);
+	args_clear(&call);
+	return code;
+}

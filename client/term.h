@@ -1,0 +1,26 @@
+/* The user's terminal: made raw for a while, and given back whatever happens to us. */
+#ifndef CLIENT_TERM_H
+#define CLIENT_TERM_H
+
+#include <stdbool.h>
+
+#include "cijqemu/error.h"
+
+/*
+ * Ends the program with 128 + signal, the terminal restored, on INT, TERM, HUP and QUIT (unless the
+ * parent had us ignore them); ignores PIPE. Called once, before all else.
+ */
+void term_init(void);
+
+/*
+ * Makes the terminal at @fd raw until term_restore(); stopping (TSTP) gives it back until we go on.
+ * It is restored on exit() and by every deadly signal too.
+ */
+int term_raw(int fd, struct cij_error *err);
+void term_restore(void);
+
+/* Notes changes of the window's size; term_resized() tells once whether there was one. */
+void term_watch_size(void);
+bool term_resized(void);
+
+#endif
