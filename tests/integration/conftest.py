@@ -1,0 +1,42 @@
+import os
+
+import pytest
+
+from harness import BUILD_GUEST, Daemon, FakeQemu, Tiny, build_guest
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    if not os.environ.get("CIJ_GUEST_BUILT"):
+        build_guest()
+    assert (BUILD_GUEST / "bzImage").exists()
+    return Tiny()
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    """A daemon without guests."""
+    d = Daemon(tmp_path)
+    try:
+        yield d.start()
+    finally:
+        d.close()
+
+
+@pytest.fixture
+def fake(tmp_path):
+    """A stand-in QEMU that behaves well."""
+    return FakeQemu(tmp_path / "qemu")
+
+
+@pytest.fixture(scope="module")
+def booted(tmp_path_factory, tiny):
+    """A daemon whose guest 'tiny' runs, its SSH up; for tests that leave it so."""
+    d = Daemon(tmp_path_factory.mktemp("booted"))
+    try:
+        d.start()
+        d.folder("tiny", {**tiny.config, "devices": [{"id": "nvme0", "type": "nvme", "size": "64M"}]})
+        d.ctl("start", "tiny", "--wait=ssh")
+        yield d
+    finally:
+        d.close()

@@ -1,0 +1,32 @@
+#!/bin/sh
+# 'make lint': the layout, and what static checkers find. The sources come as arguments.
+set -eu
+cd "$(dirname "$0")/.."
+bad=0
+
+echo "lint: clang-format" >&2
+clang-format --dry-run -Werror "$@" || bad=1
+
+echo "lint: cppcheck" >&2
+cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability \
+	--inline-suppr --suppress=missingInclude --suppress=syntaxError --suppress=internalAstError \
+	-D_GNU_SOURCE -Iinclude -I. daemon client proto tests/*.c || bad=1
+
+echo "lint: gcc -fanalyzer" >&2
+flags=$(pkg-config --cflags libevent json-c libssh libsystemd uuid)
+out=$(mktemp)
+trap 'rm -f "$out"' EXIT
+# shellcheck disable=SC2086 # flags are words
+printf '%s\n' daemon/*.c client/*.c proto/*.c | xargs -P "$(nproc)" -n 1 sh -c '
+	gcc -std=gnu11 -D_GNU_SOURCE -DCIJ_LIBEXECDIR=\"x\" -Iinclude -I. '"$flags"' -O1 -fanalyzer \
+		-Wno-analyzer-malloc-leak -Wno-analyzer-fd-leak -Wno-analyzer-possible-null-dereference \
+		-Wno-analyzer-possible-null-argument -Werror -c "$1" -o /dev/null' lint >"$out" 2>&1 || bad=1
+[ "$bad" = 0 ] || cat "$out" >&2
+
+echo "lint: shellcheck" >&2
+shells=$(git ls-files | while read -r file; do
+	head -n 1 "$file" | grep -qE '^#!/bin/(ba)?sh' && echo "$file"
+done || true)
+# shellcheck disable=SC2086 # names without spaces
+shellcheck $shells || bad=1
+exit $bad
