@@ -37,6 +37,14 @@ client_src = $(filter-out client/handoff.c client/ssh_%.c,$(wildcard client/*.c)
 ssh_src = $(wildcard client/ssh_*.c)
 unit_src = $(wildcard tests/unit/*.c)
 
+# V=1 shows the commands.
+ifdef V
+say = @:
+else
+.SILENT:
+say = @printf '  %-4s %s\n'
+endif
+
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 programs = $(BUILD)/cijqemud $(BUILD)/cijqemuctl $(BUILD)/cijqemuctl-ssh
 units = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(unit_src))
@@ -50,26 +58,33 @@ all: $(programs) ## build build/cijqemud and build/cijqemuctl
 
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
+	$(say) CC $<
 	$(CC) $(ALL_CFLAGS) -c $< -o $@
 
 $(BUILD)/libcijproto.a: $(call obj,$(proto_src))
+	$(say) AR $@
 	$(AR) rcs $@ $^
 
 $(BUILD)/cijqemud: $(call obj,$(daemon_src)) $(BUILD)/libcijproto.a
+	$(say) LD $@
 	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(DAEMON_LIBS)
 
 $(BUILD)/cijqemuctl: $(call obj,$(client_src) client/handoff.c) $(BUILD)/libcijproto.a
+	$(say) LD $@
 	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(PROTO_LIBS)
 
 $(BUILD)/cijqemuctl-ssh: $(call obj,$(client_src) $(ssh_src)) $(BUILD)/libcijproto.a
+	$(say) LD $@
 	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(PROTO_LIBS) $(SSH_LIBS)
 
 # A unit test is linked with all of the daemon but its main().
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(call obj,$(filter-out daemon/main.c,$(daemon_src))) \
 		$(BUILD)/libcijproto.a
+	$(say) LD $@
 	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(DAEMON_LIBS) $(call pkg,--libs,cmocka)
 
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libcijproto.a
+	$(say) LD $@
 	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(PROTO_LIBS)
 
 deps: ## install what building and testing need (Debian packages)
@@ -82,9 +97,12 @@ demo: deps ## define, start, use and remove a guest before your eyes (KEEP=1 lea
 check: deps ## run all tests
 	@$(MAKE) --no-print-directory check-built
 
+check-long: deps ## run the tests that take minutes
+	@$(MAKE) --no-print-directory MARK=long TESTS=integration check-built
+
 .PHONY: check-built
 check-built: all $(units) $(tools) layers
-	@BUILD=$(BUILD) tests/run.sh $(TESTS)
+	@BUILD=$(BUILD) MARK="$(MARK)" tests/run.sh $(TESTS)
 
 asan: deps ## run all tests under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SAN=address,undefined CFLAGS="-O1 -g" check-built

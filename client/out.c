@@ -48,11 +48,10 @@ out_error_of(const char *subject, const struct cij_error *err)
 	char text[LINE_MAX_BYTES];
 
 	fflush(stdout); /* where both go to one place, the order stays */
-	if (subject)
-		snprintf(text, sizeof(text), "%s: %s", subject, err->desc);
-	put_line("cijqemuctl: ", subject ? text : err->desc);
-	if (*err->hint)
-		put_line("  ", err->hint);
+	/* One line, what is wrong and the way out: logs and scripts keep them together. */
+	snprintf(text, sizeof(text), "%s%s%s%s%s", subject ? subject : "", subject ? ": " : "",
+		err->desc, *err->hint ? "; " : "", err->hint);
+	put_line("cijqemuctl: ", text);
 }
 
 void

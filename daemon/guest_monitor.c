@@ -142,8 +142,10 @@ on_closed(void *arg, const struct cij_error *why)
 	} else if (guest->adopt_done) {
 		guest_adopt_over(guest);
 	} else if (guest->state == GS_STARTING) {
-		/* QEMU is about to end with words of its own, or talks garbage and is ended. */
-		guest->start_err = *why;
+		/* QEMU is about to end with words of its own, or talks garbage and is ended; where
+		 * we ended it ourselves the reason is known. */
+		if (guest->start_err.class == CIJ_E_NONE)
+			guest->start_err = *why;
 		guest_arm(guest, RECONNECT_SECONDS);
 	} else if (guest->ping) {
 		event_add(guest->ping, &(struct timeval){RECONNECT_SECONDS, 0});

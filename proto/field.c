@@ -199,17 +199,20 @@ decode_seconds(struct decode *d, struct json_object *value, double *out)
 static int
 decode_size(struct decode *d, const struct cij_field *f, struct json_object *value, int64_t *out)
 {
+	const char *text = NULL;
 	int64_t n;
 
 	if (json_object_is_type(value, json_type_int)) {
 		n = json_object_get_int64(value);
 	} else if (!json_object_is_type(value, json_type_string)) {
 		return wrong_type(d, "a size (a number of bytes, or like \"2G\")", value);
-	} else if (cij_size_parse(json_object_get_string(value), &n) < 0) {
+	} else if (!(text = get_string(d, value))) {
+		return -1;
+	} else if (cij_size_parse(text, &n) < 0) {
 		char clean[64];
 
 		cij_problems_add(d->problems, d->path, "is no size: '%s'",
-			cij_text_clean(json_object_get_string(value), clean, sizeof(clean)));
+			cij_text_clean(text, clean, sizeof(clean)));
 		cij_problems_hint(d->problems, "sizes are like 512M, 2G or 1T");
 		return -1;
 	}

@@ -216,8 +216,14 @@ class Daemon:
         return path
 
     def fds(self):
-        return sorted(os.readlink(f"/proc/{self.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{self.pid}/fd")
-                      if os.path.islink(f"/proc/{self.pid}/fd/{fd}"))
+        """What the daemon's descriptors are; those that come and go meanwhile may be missing."""
+        found = []
+        for fd in os.listdir(f"/proc/{self.pid}/fd"):
+            try:
+                found.append(os.readlink(f"/proc/{self.pid}/fd/{fd}"))
+            except FileNotFoundError:
+                pass
+        return sorted(found)
 
     def qemu_pids(self):
         """The live processes that hold a guest's pid file."""
