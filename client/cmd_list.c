@@ -118,9 +118,11 @@ cmd_list(struct call *call, struct cij_error *err)
 static void
 print_line(const char *key, const char *text)
 {
-	char clean[1024];
+	char clean_key[256], clean[1024];
 
-	printf("%-21s %s\n", key, cij_text_clean(text, clean, sizeof(clean)));
+	/* Keys of a broken guest.json are its owner's words, too. */
+	printf("%-21s %s\n", cij_text_clean(key, clean_key, sizeof(clean_key)),
+		cij_text_clean(text, clean, sizeof(clean)));
 }
 
 /* Prints a value that is no object under its full key. */

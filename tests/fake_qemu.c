@@ -493,16 +493,18 @@ serve(struct fake *f)
 	bool flooded = false;
 
 	for (;;) {
+		int n_ports = f->n_ports; /* what follows may add some */
+
 		fds[0] = (struct pollfd){f->in_fd < 0 ? f->listen_fd : -1, POLLIN};
 		fds[1] = (struct pollfd){f->mute ? -1 : f->in_fd, POLLIN};
 		fds[2] = (struct pollfd){f->keys_fd, POLLIN};
-		for (int i = 0; i < f->n_ports; i++)
+		for (int i = 0; i < n_ports; i++)
 			fds[3 + i] = (struct pollfd){f->ports[i].fd, POLLIN};
 		if (f->running && !flooded) {
 			flood(f);
 			flooded = true;
 		}
-		if (poll(fds, 3 + f->n_ports, -1) < 0 && errno != EINTR)
+		if (poll(fds, 3 + n_ports, -1) < 0 && errno != EINTR)
 			leave(f, 1);
 		if (got_term && !told(f, "ignore-term")) {
 			say_event(f, "SHUTDOWN", "{\"guest\": false, \"reason\": \"host-signal\"}");
@@ -516,7 +518,7 @@ serve(struct fake *f)
 			read_qmp(f);
 		if (fds[2].revents)
 			read_keys(f);
-		for (int i = 0; i < f->n_ports; i++)
+		for (int i = 0; i < n_ports; i++)
 			if (fds[3 + i].revents && told(f, "ssh"))
 				greet_ssh(f->ports[i].fd);
 	}
