@@ -204,8 +204,14 @@ read_definition(struct guest *guest)
 		return;
 	}
 	define(guest, json, &guest->conf, &guest->files, &problems);
-	if (problems.n > 0)
-		cij_problems_to_error(&problems, CIJ_E_BAD_CONFIG, &guest->broken);
+	if (problems.n == 0)
+		return;
+	cij_problems_to_error(&problems, CIJ_E_BAD_CONFIG, &guest->broken);
+	/* Half of a definition is none: nothing of it is shown or used. */
+	guest_conf_clear(&guest->conf);
+	guest_files_clear(&guest->files);
+	cij_problems_clear(&problems);
+	guest_conf_decode(&guest->conf, NULL, &problems);
 }
 
 /* The last run's record, when the folder is seen for the first time. */

@@ -145,8 +145,8 @@ view_guest(struct guest *guest)
 	cij_json_add_str(obj, "error", status.state == GS_BROKEN ? status.broken : status.error);
 	json_object_object_add(obj, "owner", view_owner(guest));
 	add_number(obj, "pid", status.pid > 0, status.pid);
-	cij_json_add_int(obj, "memory_bytes", conf->memory);
-	cij_json_add_int(obj, "cpus", conf->cpus);
+	add_number(obj, "memory_bytes", status.state != GS_BROKEN, conf->memory);
+	add_number(obj, "cpus", status.state != GS_BROKEN, conf->cpus);
 	json_object_object_add(obj, "accel", view_accel(&status));
 	json_object_object_add(obj, "qemu", view_qemu(&status));
 	json_object_object_add(obj, "ssh", view_ssh(guest, &status));
