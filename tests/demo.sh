@@ -57,11 +57,11 @@ mkdir "$dir/guests"
 cijqemud -v --guests "$dir/guests" --run-dir "$dir/run" --state-dir "$dir/state" 2>"$dir/daemon.log" &
 daemon_pid=$!
 for _ in $(seq 100); do
-	cijqemuctl list >/dev/null 2>&1 && break
+	cijqemuctl -q list >/dev/null 2>&1 && break
 	kill -0 "$daemon_pid"
 	sleep 0.1
 done
-cijqemuctl list >/dev/null
+cijqemuctl -q list >/dev/null
 
 say "guest $name with an emulated drive"
 run cijqemuctl create "$name" --kernel "$BUILD/guest/bzImage" --initrd "$BUILD/guest/initrd.img" \
