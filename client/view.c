@@ -76,7 +76,7 @@ user_name(int64_t uid)
 	name = name_from_file(uid);
 	if (!name && (pw = getpwuid((uid_t)uid)))
 		name = strdup(pw->pw_name);
-	if (!name && asprintf(&name, "uid %lld", (long long)uid) < 0)
+	if (!name && asprintf(&name, "%lld", (long long)uid) < 0)
 		abort();
 	last = n < NAMES_MAX ? n++ : (last + 1) % NAMES_MAX;
 	free(names[last].name);
