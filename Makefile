@@ -49,6 +49,10 @@ obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 programs = $(BUILD)/cijqemud $(BUILD)/cijqemuctl $(BUILD)/cijqemuctl-ssh
 units = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(unit_src))
 tools = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*.c))
+benches = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/*.c))
+
+# What the benchmarks compare with.
+peers = conserver-server conserver-client conman socat
 
 .PHONY: all deps demo check check-unit check-integration check-long asan bench install uninstall fmt \
 	lint layers clean help
@@ -106,6 +110,11 @@ check-built: all $(units) $(tools) layers
 
 asan: deps ## run all tests under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SAN=address,undefined CFLAGS="-O1 -g" check-built
+
+bench: deps ## measure it beside what it replaces (BENCH=TOPIC for some, QUICK=1 for short)
+	@.ci/deps $(peers)
+	@$(MAKE) --no-print-directory all $(tools) $(benches)
+	@BUILD=$(BUILD) tests/bench/run.sh $(BENCH)
 
 layers: ## check that each file of the daemon includes its own layer or a lower one
 	@tests/layers.sh

@@ -1,0 +1,12 @@
+#!/bin/sh
+# 'make bench': runs tests/bench/bench_TOPIC.py, all or those named as arguments (TOPIC…). Each compares side by
+# side in one run and prints medians and ratios. QUICK=1: shorter runs, for a first look.
+set -eu
+cd "$(dirname "$0")"
+BUILD=$(realpath "../../${BUILD:-build}")
+export BUILD PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$PWD/../integration"
+[ $# -gt 0 ] || set -- $(for file in bench_*.py; do file=${file#bench_}; echo "${file%.py}"; done)
+for topic; do
+	echo "== $topic"
+	/usr/bin/python3 "bench_$topic.py"
+done
