@@ -81,7 +81,15 @@ $(BUILD)/cijqemuctl-ssh: $(call obj,$(client_src) $(ssh_src)) $(BUILD)/libcijpro
 	$(say) LD $@
 	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(PROTO_LIBS) $(SSH_LIBS)
 
-# A unit test is linked with all of the daemon but its main().
+# Tests find their data and golden files from any folder.
+$(BUILD)/tests/unit/%.o: HARDEN += -DTESTS_DIR='"$(CURDIR)/tests"'
+
+# A unit test is linked with all of the daemon but its main(); client_*.c with the client's.
+$(BUILD)/tests/unit/client_%: $(BUILD)/tests/unit/client_%.o \
+		$(call obj,$(filter-out client/main.c,$(client_src)) client/handoff.c) \
+		$(BUILD)/libcijproto.a
+	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(PROTO_LIBS) $(call pkg,--libs,cmocka)
+
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(call obj,$(filter-out daemon/main.c,$(daemon_src))) \
 		$(BUILD)/libcijproto.a
 	$(say) LD $@

@@ -145,8 +145,12 @@ ctl_filter_run(struct ctl_filter *f, const char *in, size_t len, char *out)
 			n += escape_byte(f, c, out + n);
 			break;
 		case CTL_ESCAPE_MORE:
-			if (c < 0x20 || c >= 0x30)
-				f->state = c == 0x1b ? CTL_ESCAPE : CTL_TEXT;
+			if (c < 0x20) { /* cut short by what is text, or by the next one */
+				f->state = CTL_TEXT;
+				n += text_byte(f, c, out + n);
+			} else if (c >= 0x30) {
+				f->state = CTL_TEXT;
+			}
 			break;
 		case CTL_CSI:
 			n += csi_byte(f, c, out + n);
@@ -161,8 +165,8 @@ ctl_filter_run(struct ctl_filter *f, const char *in, size_t len, char *out)
 				out[n++] = '\n';
 			break;
 		case CTL_STRING_ESCAPE:
-			f->state = CTL_TEXT;
-			if (c != '\\')
+			f->state = c == '\\' ? CTL_TEXT : CTL_ESCAPE;
+			if (f->state == CTL_ESCAPE)
 				n += escape_byte(f, c, out + n);
 			break;
 		}

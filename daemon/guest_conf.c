@@ -207,6 +207,25 @@ device_id_ok(const char *id)
 	return true;
 }
 
+/* Backing files are "ID.img": these are the guest's own, which guest_folder finds by their names.
+ */
+static const char *const reserved_ids[] = {"boot", "initrd"};
+
+static void
+check_device_id(const char *id, const char *device_path, struct cij_problems *problems)
+{
+	_cleanup_free_ char *path = str_printf("%s.id", device_path);
+
+	if (!device_id_ok(id))
+		cij_problems_add(problems, path,
+			"must start with a letter and go on with at most 19 letters, digits, '_' "
+			"and '-'");
+	for (size_t i = 0; i < cij_array_size(reserved_ids); i++)
+		if (strcmp(id, reserved_ids[i]) == 0)
+			cij_problems_add(problems, path,
+				"may not be '%s': its file would be the guest's '%s.img'", id, id);
+}
+
 static void
 check_geometry(const struct device_conf *d, const char *path, struct cij_problems *problems)
 {
@@ -268,13 +287,8 @@ check_device(struct device_conf *d, struct json_object *json, const char *path,
 		cij_problems_add(problems, full, "does not belong to a drive of type '%s'",
 			device_words[d->type]);
 	}
-	if (d->id && !device_id_ok(d->id)) {
-		_cleanup_free_ char *full = str_printf("%s.id", path);
-
-		cij_problems_add(problems, full,
-			"must start with a letter and go on with at most 19 letters, digits, '_' "
-			"and '-'");
-	}
+	if (d->id)
+		check_device_id(d->id, path, problems);
 	if (usable && d->type == DEVICE_OCSSD)
 		check_geometry(d, path, problems);
 	else if (usable && d->type == DEVICE_ZNS)

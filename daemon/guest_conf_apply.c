@@ -59,8 +59,8 @@ set_element(struct json_object *array, const char *key, const char *part, struct
 	size_t n = json_object_array_length(array);
 	long i = array_index(array, part);
 
-	if (i < 0 && !value)
-		return 0;
+	if ((i < 0 || (size_t)i >= n) && !value)
+		return 0; /* what is not there need not be removed */
 	if (i < 0) { /* a new element by its id */
 		if (!json_object_is_type(value, json_type_object))
 			return bad_key(key, "names nothing that is there", err);
@@ -71,10 +71,10 @@ set_element(struct json_object *array, const char *key, const char *part, struct
 	}
 	if ((size_t)i > n)
 		return bad_key(key, "has an index behind the end", err);
-	if (!value && (size_t)i < n)
-		json_object_array_del_idx(array, i, 1);
-	else if (value)
+	if (value)
 		json_object_array_put_idx(array, i, json_object_get(value));
+	else
+		json_object_array_del_idx(array, i, 1);
 	return 0;
 }
 

@@ -163,6 +163,18 @@ check_range(struct decode *d, const struct cij_field *f, int64_t n)
 	return -1;
 }
 
+/* json-c makes the nearest int64_t of a number that fits none: -1 and a problem then. */
+static int
+check_exact(struct decode *d, struct json_object *value)
+{
+	int64_t n = json_object_get_int64(value);
+
+	if (n != CIJ_UNSET && (n < 0 || json_object_get_uint64(value) == (uint64_t)n))
+		return 0;
+	cij_problems_add(d->problems, d->path, "is a number of more than 63 bits");
+	return -1;
+}
+
 static int
 decode_int(struct decode *d, const struct cij_field *f, struct json_object *value, int64_t *out)
 {
@@ -171,7 +183,7 @@ decode_int(struct decode *d, const struct cij_field *f, struct json_object *valu
 	if (!json_object_is_type(value, json_type_int))
 		return wrong_type(d, "a whole number", value);
 	n = json_object_get_int64(value);
-	if (check_range(d, f, n) < 0)
+	if (check_range(d, f, n) < 0 || check_exact(d, value) < 0)
 		return -1;
 	*out = n;
 	return 0;
@@ -199,18 +211,18 @@ decode_seconds(struct decode *d, struct json_object *value, double *out)
 static int
 decode_size(struct decode *d, const struct cij_field *f, struct json_object *value, int64_t *out)
 {
-	const char *text = NULL;
+	const char *text;
+	char clean[64];
 	int64_t n;
 
-	if (json_object_is_type(value, json_type_int)) {
-		n = json_object_get_int64(value);
-	} else if (!json_object_is_type(value, json_type_string)) {
+	if (json_object_is_type(value, json_type_int))
+		return decode_int(d, f, value, out);
+	if (!json_object_is_type(value, json_type_string))
 		return wrong_type(d, "a size (a number of bytes, or like \"2G\")", value);
-	} else if (!(text = get_string(d, value))) {
+	text = get_string(d, value);
+	if (!text)
 		return -1;
-	} else if (cij_size_parse(text, &n) < 0) {
-		char clean[64];
-
+	if (cij_size_parse(text, &n) < 0) {
 		cij_problems_add(d->problems, d->path, "is no size: '%s'",
 			cij_text_clean(text, clean, sizeof(clean)));
 		cij_problems_hint(d->problems, "sizes are like 512M, 2G or 1T");

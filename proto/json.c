@@ -3,11 +3,93 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "proto/text.h"
+
 static void
 cleanup_tokener(struct json_tokener **tok)
 {
 	if (*tok)
 		json_tokener_free(*tok);
+}
+
+/* Skips digits; NULL when there is none. */
+static const char *
+skip_digits(const char *p, const char *end)
+{
+	const char *from = p;
+
+	while (p < end && isdigit((unsigned char)*p))
+		p++;
+	return p > from ? p : NULL;
+}
+
+/* The byte behind the number at @p, as RFC 8259 section 6 has it; NULL when it is none. */
+static const char *
+skip_number(const char *p, const char *end)
+{
+	if (*p == '-')
+		p++;
+	if (p < end && *p == '0')
+		p++;
+	else
+		p = skip_digits(p, end);
+	if (p && p < end && *p == '.')
+		p = skip_digits(p + 1, end);
+	if (p && p < end && (*p == 'e' || *p == 'E')) {
+		p++;
+		if (p < end && (*p == '+' || *p == '-'))
+			p++;
+		p = skip_digits(p, end);
+	}
+	return p;
+}
+
+/*
+ * Refuses what json-c takes and JSON has not: NaN, Infinity, "-01", "1.", control characters in
+ * strings, text that is not UTF-8. It would go out again as it came in, to clients and to QEMU.
+ */
+static int
+check_strict(const char *text, size_t len, int depth, struct cij_error *err)
+{
+	const char *end = text + len, *p = text, *why = NULL;
+	bool quoted = false;
+	int level = 0;
+
+	while (p < end && !why) {
+		unsigned char c = *p;
+		size_t n = c < 0x80 ? 1 : cij_utf8_len(p, end - p);
+
+		if (n == 0)
+			return cij_error_set(err, CIJ_E_BAD_REQUEST,
+				"bad JSON: not UTF-8 at byte %zu", p - text + 1);
+		if (quoted && c < 0x20) {
+			why = "control character in a string";
+		} else if (quoted) {
+			quoted = c != '"';
+			/* Never over a byte that has to be looked at. */
+			p += c == '\\' && p + 1 < end && strchr("\\\"", p[1]) ? 2 : n;
+		} else if (c == '-' || isdigit(c)) {
+			const char *behind = skip_number(p, end);
+
+			if (!behind || (behind < end && isalnum((unsigned char)*behind)))
+				why = "number expected";
+			else
+				p = behind;
+		} else if (n > 1 || c == 'N' || c == 'I') {
+			why = "unexpected character";
+		} else {
+			if ((c == '{' || c == '[') && ++level > depth)
+				return cij_error_set(err, CIJ_E_BAD_REQUEST,
+					"JSON nested deeper than %d levels", depth);
+			level -= c == '}' || c == ']';
+			quoted = c == '"';
+			p++;
+		}
+	}
+	if (why)
+		cij_error_set(
+			err, CIJ_E_BAD_REQUEST, "bad JSON at byte %zu: %s", p - text + 1, why);
+	return why ? -1 : 0;
 }
 
 struct json_object *
@@ -31,14 +113,17 @@ cij_json_parse(const char *text, size_t len, int depth, struct cij_error *err)
 		cij_error_set(err, CIJ_E_BAD_REQUEST, "no JSON: the text is empty");
 		return NULL;
 	}
+	if (check_strict(text, len, depth, err) < 0)
+		return NULL;
 	/* json-c counts the value itself as a level, and one more for the members of an object. */
 	tok = json_tokener_new_ex(depth + 1);
 	if (!tok)
 		abort();
-	json_tokener_set_flags(tok, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	json_tokener_set_flags(tok, JSON_TOKENER_STRICT);
 	obj = json_tokener_parse_ex(tok, text, (int)len);
 	fault = json_tokener_get_error(tok);
-	if (fault == json_tokener_continue && !obj) /* a bare number needs a byte behind it */
+	/* A bare number or word needs a byte behind it. */
+	if (fault == json_tokener_continue && isalnum((unsigned char)text[len - 1]))
 		obj = json_tokener_parse_ex(tok, " ", 1), fault = json_tokener_get_error(tok);
 	end = json_tokener_get_parse_end(tok);
 	switch (fault) {
@@ -46,12 +131,6 @@ cij_json_parse(const char *text, size_t len, int depth, struct cij_error *err)
 		return steal_ptr(obj);
 	case json_tokener_continue:
 		cij_error_set(err, CIJ_E_BAD_REQUEST, "bad JSON: it ends too early");
-		return NULL;
-	case json_tokener_error_depth:
-		cij_error_set(err, CIJ_E_BAD_REQUEST, "JSON nested deeper than %d levels", depth);
-		return NULL;
-	case json_tokener_error_parse_utf8_string:
-		cij_error_set(err, CIJ_E_BAD_REQUEST, "bad JSON: not UTF-8 near byte %zu", end + 1);
 		return NULL;
 	default:
 		cij_error_set(err, CIJ_E_BAD_REQUEST, "bad JSON at byte %zu: %s", end + 1,
@@ -159,11 +238,23 @@ skip_value(const char *p, const char *end)
 	return end;
 }
 
+/* Whether the string of @len bytes at @key, without its quotes, says @name. */
+static bool
+key_is(const char *key, size_t len, const char *name)
+{
+	_cleanup_json_ struct json_object *value = NULL;
+
+	if (!memchr(key, '\\', len))
+		return len == strlen(name) && memcmp(key, name, len) == 0;
+	value = cij_json_parse(key - 1, len + 2, 1, NULL);
+	return value && (size_t)json_object_get_string_len(value) == strlen(name) &&
+	       strcmp(json_object_get_string(value), name) == 0;
+}
+
 bool
 cij_json_raw_member(const char *text, size_t len, const char *name, const char **at, size_t *n)
 {
 	const char *end = text + len, *p = skip_space(text, end), *key, *value;
-	size_t want = strlen(name);
 	bool found = false;
 
 	if (p == end || *p != '{')
@@ -172,7 +263,7 @@ cij_json_raw_member(const char *text, size_t len, const char *name, const char *
 	while (p < end && *p == '"') {
 		key = p + 1;
 		p = skip_string(p, end);
-		bool ours = (size_t)(p - 1 - key) == want && memcmp(key, name, want) == 0;
+		bool ours = key_is(key, p - 1 - key, name);
 		p = skip_space(p, end);
 		if (p == end || *p != ':')
 			return false;

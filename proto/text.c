@@ -136,7 +136,8 @@ edit_distance(const char *a, const char *b)
 const char *
 cij_nearest(const char *word, const char *(*next)(void *arg), void *arg)
 {
-	/* A third of the letters may be wrong, one in short words; more than that is another word. */
+	/* A third of the letters may be wrong, one in short words; more than that is another word.
+	 */
 	size_t limit = strlen(word) < 6 ? 1 : strlen(word) / 3, best = SIZE_MAX;
 	const char *candidate, *found = NULL;
 
@@ -189,14 +190,16 @@ cij_is_glob(const char *text)
 	return strpbrk(text, "*?[") != NULL;
 }
 
-/* The length of the UTF-8 sequence at @p, 0 when there is none (overlong and surrogates included).
- */
-static size_t
-utf8_len(const unsigned char *p)
+size_t
+cij_utf8_len(const char *text, size_t len)
 {
-	size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
+	const unsigned char *p = (const unsigned char *)text;
+	size_t n;
 
-	if (n == 0 || p[0] > 0xf4)
+	if (len == 0)
+		return 0;
+	n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
+	if (n > len || p[0] > 0xf4)
 		return 0;
 	for (size_t i = 1; i < n; i++)
 		if ((p[i] & 0xc0) != 0x80)
@@ -211,10 +214,10 @@ const char *
 cij_text_clean(const char *text, char *buf, size_t size)
 {
 	const unsigned char *p = (const unsigned char *)text;
-	size_t at = 0;
+	size_t at = 0, left = strlen(text);
 
-	while (*p) {
-		size_t n = utf8_len(p);
+	while (left > 0) {
+		size_t n = cij_utf8_len((const char *)p, left);
 		bool c1 = n == 2 && p[0] == 0xc2 && p[1] < 0xa0; /* 8-bit control characters */
 		bool plain = n > 0 && *p >= 0x20 && *p != 0x7f && !c1;
 		size_t out = plain ? n : 1;
@@ -227,6 +230,7 @@ cij_text_clean(const char *text, char *buf, size_t size)
 			buf[at] = '?';
 		at += out;
 		p += n ? n : 1;
+		left -= n ? n : 1;
 	}
 	buf[at] = '\0';
 	return buf;

@@ -39,6 +39,12 @@ bool cij_glob_match(const char *glob, const char *name);
 bool cij_is_glob(const char *text);
 
 /*
+ * The bytes of the UTF-8 character that begins the @len bytes at @text; 0 when there is none whole
+ * (overlong forms and surrogates are none).
+ */
+size_t cij_utf8_len(const char *text, size_t len);
+
+/*
  * Copies @text so that it is safe on a terminal and in a log: control characters and invalid UTF-8
  * become '?', and what does not fit is cut. Returns @buf.
  */

@@ -3,7 +3,7 @@
 # Arguments: names of unit tests (tests/unit/NAME.c) or paths and options for pytest; none = all.
 # BUILD: where things are built. JOBS: tests at a time. MARK: pytest's -m (the default: not long).
 set -uo pipefail
-cd "$(dirname "$0")"
+cd "$(dirname "$0")" || exit
 
 BUILD=$(realpath "../${BUILD:-build}")
 export BUILD PYTHONDONTWRITEBYTECODE=1
@@ -25,9 +25,15 @@ fi
 for unit in "${units[@]}"; do
 	timeout 300 "$unit" >"$log" 2>&1
 	status=$?
-	ok=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
-	bad=$(grep -c '^\[  FAILED  \] [a-z_0-9A-Z]*$' "$log")
-	if [ "$status" != 0 ] && [ "$bad" = 0 ]; then bad=1; fi
+	ok=$(grep -c '^\[       OK \] ' "$log")
+	bad=$(grep -c '^\[  FAILED  \] ' "$log")
+	if grep -q '^\[==========\] [0-9]* test(s) run' "$log"; then
+		# The names are listed again in the summary, under a line with their number.
+		if [ "$bad" -gt 0 ]; then bad=$(((bad - 1) / 2)); fi
+		if [ "$status" != 0 ] && [ "$bad" = 0 ]; then bad=1; fi
+	else
+		bad=$((bad + 1)) # it died within a test
+	fi
 	passed=$((passed + ok)) failed=$((failed + bad))
 	if [ "$bad" = 0 ]; then
 		echo "unit $(basename "$unit"): $ok passed"

@@ -5,7 +5,12 @@ set -eu
 cd "$(dirname "$0")"
 BUILD=$(realpath "../../${BUILD:-build}")
 export BUILD PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$PWD/../integration"
-[ $# -gt 0 ] || set -- $(for file in bench_*.py; do file=${file#bench_}; echo "${file%.py}"; done)
+if [ $# = 0 ]; then
+	for file in bench_*.py; do
+		topic=${file#bench_}
+		set -- "$@" "${topic%.py}"
+	done
+fi
 for topic; do
 	echo "== $topic"
 	/usr/bin/python3 "bench_$topic.py"
