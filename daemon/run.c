@@ -17,6 +17,9 @@
 #define RECORD_MAX (256 * 1024)
 #define RECORD_DEPTH_MAX 8
 
+/* Runs removed at one start: more are a planted folder's, and would hold up the other guests. */
+#define PRUNE_MAX 1000
+
 static const char *const suffixes[] = {"out", "in", "index", "qemu", "run.json"};
 
 void
@@ -37,56 +40,73 @@ file_name(char *buf, size_t size, unsigned number, const char *suffix)
 	snprintf(buf, size, "%04u.%s", number, suffix);
 }
 
-/* The run's number in "NNNN.out"; 0 for other names. */
+/* The run's number in "NNNN.out", spelled as we do; 0 for other names. */
 static unsigned
 number_of(const char *name)
 {
+	char own[64];
 	unsigned long n;
-	char *end;
 
 	if (!isdigit((unsigned char)name[0]))
 		return 0;
-	n = strtoul(name, &end, 10);
-	return n <= RUN_NUMBER_MAX && strcmp(end, ".out") == 0 ? (unsigned)n : 0;
+	n = strtoul(name, NULL, 10);
+	if (n > RUN_NUMBER_MAX)
+		return 0;
+	file_name(own, sizeof(own), (unsigned)n, "out");
+	return strcmp(own, name) == 0 ? (unsigned)n : 0;
 }
 
-/* The least and greatest number of a run in the folder @logs, and how many there are. */
-static unsigned
-scan(int logs, unsigned *oldest, unsigned *newest)
+/* Every run's number in @logs. Heap array; its length goes to *@n. */
+static unsigned *
+all_numbers(int logs, size_t *n)
 {
 	_cleanup_closedir_ DIR *dir = NULL;
 	struct dirent *entry;
-	unsigned count = 0, n;
+	unsigned *numbers = NULL;
+	size_t room = 0;
 	int fd = openat(logs, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	*oldest = *newest = 0;
+	*n = 0;
 	if (fd < 0)
-		return 0;
+		return NULL;
 	dir = fdopendir(fd);
 	if (!dir) {
 		close(fd);
-		return 0;
+		return NULL;
 	}
 	while ((entry = readdir(dir))) {
-		n = number_of(entry->d_name);
-		if (!n)
+		unsigned number = number_of(entry->d_name);
+
+		if (!number)
 			continue;
-		count++;
-		if (n > *newest)
-			*newest = n;
-		if (!*oldest || n < *oldest)
-			*oldest = n;
+		if (*n == room) {
+			room = room ? 2 * room : 32;
+			numbers = realloc(numbers, room * sizeof(*numbers));
+			if (!numbers)
+				abort();
+		}
+		numbers[(*n)++] = number;
 	}
-	return count;
+	return numbers;
 }
 
-static unsigned
+/* The least and the greatest number of a run in the folder @dir_fd; 0 when there is none. */
+static void
 scan_guest(int dir_fd, unsigned *oldest, unsigned *newest)
 {
 	_cleanup_close_ int logs = dir_open_at(dir_fd, "logs");
+	_cleanup_free_ unsigned *numbers = NULL;
+	size_t n = 0;
 
 	*oldest = *newest = 0;
-	return logs < 0 ? 0 : scan(logs, oldest, newest);
+	if (logs >= 0)
+		numbers = all_numbers(logs, &n);
+	for (size_t i = 0; i < n; i++) {
+		if (numbers[i] > *newest)
+			*newest = numbers[i];
+		if (!*oldest || numbers[i] < *oldest)
+			*oldest = numbers[i];
+	}
 }
 
 unsigned
@@ -118,14 +138,29 @@ remove_run(int logs, unsigned number)
 	}
 }
 
-/* Leaves @keep runs, the newest. */
+static int
+by_number(const void *a, const void *b)
+{
+	unsigned x = *(const unsigned *)a, y = *(const unsigned *)b;
+
+	return (x > y) - (x < y);
+}
+
+/*
+ * Leaves @keep runs, the newest. Looks once: what cannot be removed (an owner may put anything
+ * here) stays.
+ */
 static void
 prune(int logs, unsigned keep)
 {
-	unsigned oldest, newest;
+	size_t n;
+	_cleanup_free_ unsigned *numbers = all_numbers(logs, &n);
 
-	while (scan(logs, &oldest, &newest) > keep)
-		remove_run(logs, oldest);
+	if (n <= keep)
+		return;
+	qsort(numbers, n, sizeof(*numbers), by_number);
+	for (size_t i = 0; i < n - keep && i < PRUNE_MAX; i++)
+		remove_run(logs, numbers[i]);
 }
 
 /* Points the link @name to @target, unless a file of the owner's own has that name. */
