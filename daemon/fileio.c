@@ -197,6 +197,9 @@ file_last_line(int fd, char *buf, size_t size)
 	buf[0] = '\0';
 	if (n <= 0)
 		return buf;
+	for (ssize_t i = 0; i < n; i++)
+		if (window[i] == '\0')
+			window[i] = ' '; /* it ends nothing */
 	while (n > 0 && strchr("\r\n\t ", window[n - 1]))
 		n--;
 	window[n] = '\0';
