@@ -136,6 +136,10 @@ parse_options(struct daemon_conf *conf, int argc, char **argv, struct cij_error 
 			return cij_error_set(
 				err, CIJ_E_USAGE, "option '%s' needs a value", argv[optind - 1]);
 		default:
+			if (optopt > 0 &&
+				optopt < OPT_GUESTS) /* a short one, perhaps in a cluster */
+				return cij_error_set(
+					err, CIJ_E_USAGE, "unknown option '-%c'", optopt);
 			return cij_error_set(
 				err, CIJ_E_USAGE, "unknown option '%s'", argv[optind - 1]);
 		}
