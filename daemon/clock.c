@@ -23,8 +23,9 @@ time_t
 clock_parse(const char *text)
 {
 	struct tm tm = {0};
+	const char *end = text ? strptime(text, "%Y-%m-%dT%H:%M:%SZ", &tm) : NULL;
 
-	return text && strptime(text, "%Y-%m-%dT%H:%M:%SZ", &tm) ? timegm(&tm) : 0;
+	return end && !*end ? timegm(&tm) : 0;
 }
 
 struct timeval

@@ -35,7 +35,7 @@ ports_take(struct ports *ports, int from)
 int
 ports_take_this(struct ports *ports, int port)
 {
-	if (ports->held[port])
+	if (port < 1 || port > 65535 || ports->held[port])
 		return -1;
 	ports->held[port] = true;
 	return 0;
@@ -44,6 +44,6 @@ ports_take_this(struct ports *ports, int port)
 void
 ports_give_back(struct ports *ports, int port)
 {
-	if (port > 0)
+	if (port > 0 && port <= 65535)
 		ports->held[port] = false;
 }
