@@ -687,7 +687,8 @@ list_item(struct json_object *configured, const struct guest_drive *drive, const
 	struct json_object *item = json_object_new_object();
 	struct device_conf conf = {0};
 	struct pci_spot spot = {0};
-	bool there = live && pci_find(buses, id, &spot);
+	bool there = live && (buses ? pci_find(buses, id, &spot)
+				    : drive && drive->presence == DRIVE_PRESENT);
 	const char *type = cij_json_str(drive ? drive->json : configured, "type");
 
 	cij_json_add_str(item, "id", id);
@@ -702,7 +703,9 @@ list_item(struct json_object *configured, const struct guest_drive *drive, const
 	cij_json_add_bool(item, "configured", configured != NULL);
 	cij_json_add_bool(item, "present", there);
 	cij_json_add_bool(item, "unplugging", drive && drive->unplugging);
-	cij_json_add_bool(item, "seen", there && spot.mapped);
+	/* Not known while another job has the monitor's ear. */
+	json_object_object_add(item, "seen",
+		there && !buses ? NULL : json_object_new_boolean(there && spot.mapped));
 	cij_json_add_bool(
 		item, "changed", there && drive && !json_object_equal(drive->json, configured));
 	cij_json_add_str(item, "port", there ? spot.bridge : NULL);
@@ -860,12 +863,12 @@ check_state(const struct device_job *job, struct cij_error *err)
 	const struct guest *guest = job->guest;
 	const char *verb = deeds[job->deed].verb;
 
+	if (job->deed == DEVICE_LIST)
+		return 0;
 	if (guest->device_job)
 		return cij_error_set(err, CIJ_E_BUSY,
 			"cannot %s guest '%s': another of its drives is being worked on", verb,
 			guest->name);
-	if (job->deed == DEVICE_LIST)
-		return 0;
 	if (guest->state == GS_STARTING || guest->state == GS_STOPPING)
 		return cij_error_set(err, CIJ_E_BUSY, "cannot %s guest '%s': it is %s", verb,
 			guest->name, gstate_name(guest->state));
@@ -902,6 +905,12 @@ guest_device(struct guest *guest, enum device_deed deed, const char *id, double 
 	job->steps = is_live(guest) || !deeds[deed].off ? deeds[deed].live : deeds[deed].off;
 	if (check_state(job, &err) < 0 || (id && find_definition(job, &err) < 0)) {
 		job_end(job, &err);
+		guest->device_job = busy;
+		return;
+	}
+	if (busy) { /* a list, which need not wait for that */
+		json_object_object_add(job->result, "devices", list_drives(guest, NULL, true));
+		job_end(job, NULL);
 		guest->device_job = busy;
 		return;
 	}

@@ -7,8 +7,7 @@ layer_of()
 {
 	case $1 in
 	log | strv | sock | paths | as_owner | clock | users | fileio) echo 1 ;;
-	conf | device_conf | guest_conf | guest_conf_* | geometry | inject | inject_* | argv | dialect |
-		dialect_* | gstate | access) echo 2 ;;
+	conf | device_conf | guest_conf | guest_conf_* | geometry | inject | inject_* | argv | dialect | dialect_* | gstate | access) echo 2 ;;
 	proc | launch | qmp | probe | image | image_* | console | monitor | banner) echo 3 ;;
 	guest | guest_* | registry | run | notify | ports | lease | services) echo 4 ;;
 	view | request | conn | op | op_* | server) echo 5 ;;
