@@ -152,8 +152,8 @@ device_plug(struct call *call, struct cij_error *err)
 		out_note("%s: drive %s plugged in, and the guest has found it", call->guest,
 			id ? id : what);
 	else
-		out_note("%s: drive %s plugged in, but the guest has not found it yet",
-			call->guest, id ? id : what);
+		out_note("%s: drive %s plugged in, but the guest has not found it yet", call->guest,
+			id ? id : what);
 	return 0;
 }
 
@@ -293,9 +293,10 @@ take_guest(struct call *call, size_t n_args, struct cij_error *err)
 	} else if (call->n_args == n_args && env && *env) {
 		call->guest = env;
 	} else {
-		return call_usage(call, err, call->n_args > n_args + 1
-						     ? "that is one argument too many"
-						     : "which guest, which drive? Something is missing");
+		return call_usage(call, err,
+			call->n_args > n_args + 1
+				? "that is one argument too many"
+				: "which guest, which drive? Something is missing");
 	}
 	return cij_guest_name_check(call->guest, err);
 }
@@ -310,7 +311,7 @@ cmd_device(struct call *call, struct cij_error *err)
 		names[i] = verbs[i].word;
 		if (strcmp(verbs[i].word, call->args[0]) == 0)
 			return take_guest(call, verbs[i].n_args, err) < 0 ? -1
-									   : verbs[i].run(call, err);
+									  : verbs[i].run(call, err);
 	}
 	near = cij_nearest_of(call->args[0], names, cij_array_size(verbs));
 	call_usage(call, err, "'%s' is nothing to do with a device",

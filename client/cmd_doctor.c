@@ -92,7 +92,7 @@ join(struct json_object *array, char *text, size_t size)
 	text[0] = '\0';
 	for (size_t i = 0, at = 0; i < n && at < size; i++)
 		at += snprintf(text + at, size - at, "%s%s",
-			i == 0	     ? ""
+			i == 0       ? ""
 			: i + 1 == n ? " and "
 				     : ", ",
 			json_object_get_string(json_object_array_get_idx(array, i)));
@@ -123,9 +123,8 @@ check_drives(struct doctor *doctor, const char *path, struct json_object *qemu)
 	if (has_type(types, "ocssd"))
 		return;
 	find(doctor, LEVEL_NOTE, path, "has no Open-Channel SSD");
-	find_hint(doctor,
-		"for OCSSD drives build OpenChannelSSD/qemu-nvme and install it as "
-		"/opt/qemu-nvme, or set QEMU_HOME or a guest's qemu_home to where it is");
+	find_hint(doctor, "for OCSSD drives build OpenChannelSSD/qemu-nvme and install it as "
+			  "/opt/qemu-nvme, or set QEMU_HOME or a guest's qemu_home to where it is");
 }
 
 static void
@@ -172,8 +171,8 @@ check_qemu(struct doctor *doctor)
 		return;
 	}
 	list = cij_json_get(r.value, "qemu");
-	for (size_t i = 0; json_object_is_type(list, json_type_array) &&
-			   i < json_object_array_length(list);
+	for (size_t i = 0;
+		json_object_is_type(list, json_type_array) && i < json_object_array_length(list);
 		i++)
 		check_binary(doctor, json_object_array_get_idx(list, i));
 	if (cij_json_bool(r.value, "more", false))

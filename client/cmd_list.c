@@ -192,8 +192,7 @@ print_devices(struct json_object *view)
 		snprintf(key, sizeof(key), "device.%s", id ? id : "?");
 		snprintf(text, sizeof(text), "%s, %s%s", type ? type : "?",
 			bytes < 0 ? "size unknown" : cij_size_human(bytes, human, sizeof(human)),
-			!live || cij_json_bool(device, "present", true) ? ""
-									 : ", unplugged");
+			!live || cij_json_bool(device, "present", true) ? "" : ", unplugged");
 		print_line(key, text);
 	}
 }

@@ -147,20 +147,20 @@ add_ports(const struct argv_input *in, struct argv *out)
 	if (dialect_machine_bus(in->conf->machine) != MACHINE_PCIE)
 		return;
 	for (unsigned i = 0; i < in->conf->devices.n + ARGV_SPARE_PORTS; i++)
-		addf(out, i < in->conf->devices.n ? "the daemon: a port a drive"
-						  : "the daemon: a port to plug a drive into",
+		addf(out,
+			i < in->conf->devices.n ? "the daemon: a port a drive"
+						: "the daemon: a port to plug a drive into",
 			"-device", "pcie-root-port,id=port%u,chassis=%u,addr=0x%x.%u%s", i, i + 1,
 			FIRST_SLOT + i / PORTS_A_SLOT, i % PORTS_A_SLOT,
 			i % PORTS_A_SLOT == 0 ? ",multifunction=on" : "");
 }
 
-/* A namespace's UUID: the drive's, in the name space of its guest's. @text: 37 bytes. */
-static void
-name_namespace(const struct argv_input *in, const char *id, char *text)
+void
+argv_namespace_uuid(const char *guest_uuid, const char *id, char *text)
 {
 	uuid_t space, uuid;
 
-	if (uuid_parse(in->uuid, space) < 0)
+	if (uuid_parse(guest_uuid, space) < 0)
 		uuid_clear(space);
 	uuid_generate_sha1(uuid, space, id, strlen(id));
 	uuid_unparse_lower(uuid, text);
@@ -178,7 +178,7 @@ add_devices(const struct argv_input *in, struct argv *out, struct cij_error *err
 			"devices.%s, dialect %s", devices[i].id, dialect_name(in->caps->dialect));
 		_cleanup_json_ struct json_object *parts = NULL;
 		struct argv_place at = argv_drive_place(machine, i);
-		char uuid[UUID_STR_LEN];
+		char uuid[ARGV_UUID_SIZE];
 		struct drive_place place = {.file = file,
 			.bus = *at.bus ? at.bus : NULL,
 			.addr = *at.addr ? at.addr : NULL,
@@ -187,7 +187,7 @@ add_devices(const struct argv_input *in, struct argv *out, struct cij_error *err
 
 		if (dialect_check(in->caps, &devices[i], in->qemu, &format, err) < 0)
 			return -1;
-		name_namespace(in, devices[i].id, uuid);
+		argv_namespace_uuid(in->uuid, devices[i].id, uuid);
 		parts = dialect_drive(in->caps, &devices[i], &place);
 		dialect_drive_argv(parts, &out->items);
 		while (out->why.n < out->items.n)

@@ -39,6 +39,10 @@ void argv_clear(struct argv *argv);
 /* The backing file of drive @id, relative to the guest's folder. Heap string. */
 char *argv_device_file(const char *id);
 
+/* The UUID of drive @id's namespace, the same in every run: in the name space of its guest's. */
+#define ARGV_UUID_SIZE 37
+void argv_namespace_uuid(const char *guest_uuid, const char *id, char *text);
+
 /* Names the place of the guest's drive number @i in @bus and @addr ("" = QEMU's choice). */
 struct argv_place {
 	char bus[16], addr[16];

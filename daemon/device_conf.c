@@ -143,8 +143,8 @@ does_not_belong(const struct device_conf *d, const char *name, const char *path,
 {
 	_cleanup_free_ char *full = str_printf("%s.%s", path, name);
 
-	cij_problems_add(problems, full, "does not belong to a drive of type '%s'",
-		device_words[d->type]);
+	cij_problems_add(
+		problems, full, "does not belong to a drive of type '%s'", device_words[d->type]);
 }
 
 /* Numbers and members that belong to another type; the defaults of this one. */

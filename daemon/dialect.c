@@ -6,7 +6,7 @@
 #include "proto/text.h"
 
 const char *const dialect_types[] = {
-	"nvme", "nvme-ns", "nvme-subsys", "ocssd", "ocssd-ns", "pvpanic", "pvpanic-pci", NULL};
+	"nvme", "nvme-ns", "ocssd", "ocssd-ns", "pvpanic", "pvpanic-pci", NULL};
 
 static const char *const names[] = {
 	[DIALECT_UPSTREAM] = "upstream",
@@ -45,13 +45,11 @@ dialect_take(struct qemu_caps *caps, const char *type, struct json_object *prope
 		caps->nvme_drive = has_property(properties, "drive");
 		caps->nvme_mdts = has_property(properties, "mdts");
 		caps->nvme_dialect = has_property(properties, "dialect");
-		caps->nvme_subsys = has_property(properties, "subsys");
 		if (has_property(properties, "lws_min"))
 			caps->dialect = DIALECT_LIGHTNVM;
 	} else if (strcmp(type, "nvme-ns") == 0) {
 		caps->nvme_ns = has_property(properties, "drive");
 		caps->nvme_ns_zoned = has_property(properties, "zoned");
-		caps->nvme_ns_shared = has_property(properties, "shared");
 		caps->nvme_ns_uuid = has_property(properties, "uuid");
 	} else if (strcmp(type, "ocssd") == 0) {
 		caps->ocssd_mdts = has_property(properties, "mdts");
@@ -107,7 +105,8 @@ check_ocssd(const struct qemu_caps *caps, const struct device_conf *d, const cha
 			d->id, bits, qemu, caps->version, most);
 	if (caps->dialect == DIALECT_LIGHTNVM)
 		return 0;
-	/* They write the namespace behind a header of 4096 bytes and look for it behind sec_size. */
+	/* They write the namespace behind a header of 4096 bytes and look for it behind sec_size.
+	 */
 	if (d->sec_size != 4096)
 		return cij_error_set(err, CIJ_E_NOT_SUPPORTED,
 			"drive '%s': %s (QEMU %s) only works with a sec_size of 4096", d->id, qemu,
@@ -135,8 +134,8 @@ check_mdts(const struct qemu_caps *caps, const struct device_conf *d, const char
 	/* 7 is guest.json's default and asks for nothing. */
 	if (takes_mdts(caps, d) || d->mdts == 7)
 		return 0;
-	return cij_error_set(err, CIJ_E_NOT_SUPPORTED,
-		"drive '%s': %s (QEMU %s) cannot set mdts", d->id, qemu, caps->version);
+	return cij_error_set(err, CIJ_E_NOT_SUPPORTED, "drive '%s': %s (QEMU %s) cannot set mdts",
+		d->id, qemu, caps->version);
 }
 
 static int
@@ -205,18 +204,4 @@ dialect_image_options(const struct device_conf *d)
 		(long long)d->num_grp, (long long)d->num_pu, (long long)d->num_chk,
 		(long long)d->num_sec, (long long)d->sec_size, (long long)d->md_size,
 		(long long)d->ws_min, (long long)d->ws_opt, (long long)d->mw_cunits);
-}
-
-bool
-dialect_keeps_namespace(const struct qemu_caps *caps, const struct device_conf *d)
-{
-	return d->type == DEVICE_ZNS && caps->nvme_subsys && caps->nvme_ns_shared;
-}
-
-bool
-dialect_takes_plug(const struct qemu_caps *caps, const struct device_conf *d)
-{
-	if (d->type == DEVICE_ZNS)
-		return false;
-	return d->type == DEVICE_NVME ? caps->nvme_drive : caps->dialect != DIALECT_OCSSD_NS;
 }

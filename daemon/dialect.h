@@ -29,7 +29,6 @@ struct qemu_caps {
 	bool nvme, nvme_drive, nvme_mdts; /* -device nvme, its drive=, its mdts= */
 	bool nvme_dialect; /* nvme takes dialect=0: a plain NVMe drive */
 	bool nvme_ns, nvme_ns_zoned; /* -device nvme-ns, its zoned= */
-	bool nvme_subsys, nvme_ns_shared; /* controllers may come and go behind a subsystem */
 	bool nvme_ns_uuid; /* else drawn anew at each start, if at all */
 	bool ocssd_mdts;
 	bool pvpanic, pvpanic_pci;
@@ -73,26 +72,20 @@ enum inject_words dialect_inject_words(const struct qemu_caps *caps);
 /* The options of "qemu-img create -f ocssd -o …" for the drive. */
 char *dialect_image_options(const struct device_conf *device);
 
-/*
- * Whether the drive's namespace stays with QEMU when its controller is unplugged, so that the same
- * drive can be plugged again: zoned ones, behind a subsystem.
- */
-bool dialect_keeps_namespace(const struct qemu_caps *caps, const struct device_conf *device);
-
-/* Whether such a drive can be plugged into a running QEMU: no build hot-plugs a namespace. */
-bool dialect_takes_plug(const struct qemu_caps *caps, const struct device_conf *device);
-
 /* Where one drive goes. All weak. */
 struct drive_place {
 	const char *file; /* its image, relative to the guest's folder */
 	const char *bus, *addr; /* NULL: QEMU chooses */
 	const char *uuid; /* of its namespace; NULL: none */
+	bool live; /* over QMP, into a QEMU that runs */
 };
 
 /*
  * What QEMU is told about the drive: an array of ["blockdev", {…}], ["drive", {…}], ["device",
  * {…}], in the order in which QEMU needs them. The members are the words of both QMP and the
- * command line.
+ * command line. Live there is no "drive", and perhaps a ["qom", {…}], for 'qom-set': no build
+ * lets a namespace be plugged into a running controller, because its bus has nobody who handles
+ * that; naming the machine, which has nothing to do for a namespace, is enough.
  */
 struct json_object *dialect_drive(const struct qemu_caps *caps, const struct device_conf *device,
 	const struct drive_place *place);

@@ -70,7 +70,7 @@ add_image(struct drive *drive, const char *driver)
 	struct json_object *args, *file;
 
 	/* 4.1.50 grows an empty image, and is known to do so behind -drive. */
-	if (drive->caps->dialect == DIALECT_OCSSD_NS) {
+	if (drive->caps->dialect == DIALECT_OCSSD_NS && !drive->place->live) {
 		args = add_part(drive, "drive");
 		cij_json_add_str(args, "file", drive->place->file);
 		cij_json_add_str(args, "if", "none");
@@ -144,8 +144,19 @@ static struct json_object *
 add_namespace(struct drive *drive, const char *driver)
 {
 	_cleanup_free_ char *name = dialect_namespace_name(drive->conf->id);
-	struct json_object *args = add_device(drive, driver);
+	struct json_object *args;
 
+	if (drive->place->live) {
+		/* The controller's bus has its name, too. */
+		_cleanup_free_ char *bus = str_printf(
+			"/machine/peripheral/%s/%s", drive->conf->id, drive->conf->id);
+
+		args = add_part(drive, "qom");
+		cij_json_add_str(args, "path", bus);
+		cij_json_add_str(args, "property", "hotplug-handler");
+		cij_json_add_str(args, "value", "/machine");
+	}
+	args = add_device(drive, driver);
 	cij_json_add_str(args, "id", name);
 	cij_json_add_str(args, "drive", drive->node);
 	cij_json_add_str(args, "bus", drive->conf->id);
@@ -190,7 +201,7 @@ add_ocssd(struct drive *drive)
 {
 	struct json_object *args;
 
-	add_image(drive, "ocssd");
+	add_image(drive, drive->caps->dialect == DIALECT_OCSSD_NS ? "raw" : "ocssd");
 	switch (drive->caps->dialect) {
 	case DIALECT_LIGHTNVM:
 		args = add_controller(drive, "nvme", drive->node, drive->caps->nvme_mdts);
@@ -235,20 +246,11 @@ static void
 add_zns(struct drive *drive)
 {
 	const struct device_conf *d = drive->conf;
-	_cleanup_free_ char *subsys = str_printf("%s-subsys", d->id);
-	bool keeps = dialect_keeps_namespace(drive->caps, d);
 	struct json_object *args;
 
+	/* Not behind an nvme-subsys: Linux hides a zoned drive's limits behind multipath. */
 	add_image(drive, "raw");
-	if (keeps) {
-		args = add_device(drive, "nvme-subsys");
-		cij_json_add_str(args, "id", subsys);
-		cij_json_add_str(args, "nqn", d->id);
-	}
-	args = add_controller(drive, "nvme", NULL, drive->caps->nvme_mdts);
-	if (keeps)
-		cij_json_add_str(args, "subsys", subsys);
-	add_place(drive, args);
+	add_place(drive, add_controller(drive, "nvme", NULL, drive->caps->nvme_mdts));
 	args = add_namespace(drive, "nvme-ns");
 	if (drive->caps->nvme_ns_uuid && drive->place->uuid)
 		cij_json_add_str(args, "uuid", drive->place->uuid);
@@ -318,8 +320,7 @@ dialect_drive_argv(struct json_object *parts, struct strv *args)
 			abort();
 		print_members(out, json_object_array_get_idx(pair, 1), "");
 		fclose(out);
-		strv_addf(args, "-%s",
-			json_object_get_string(json_object_array_get_idx(pair, 0)));
+		strv_addf(args, "-%s", json_object_get_string(json_object_array_get_idx(pair, 0)));
 		strv_add(args, text);
 		free(text);
 	}

@@ -99,8 +99,10 @@ check_ocssd(const struct device_conf *d, const char *path, struct cij_problems *
 			(long long)d->ws_min, (long long)d->mdts,
 			(long long)((NVME_PAGE << d->mdts) / d->sec_size));
 	if (bits > ADDRESS_BITS_MAX)
-		cij_problems_add(problems, path, "has a geometry that needs %d address bits: "
-			"OCSSD 2.0 has %d", bits, ADDRESS_BITS_MAX);
+		cij_problems_add(problems, path,
+			"has a geometry that needs %d address bits: "
+			"OCSSD 2.0 has %d",
+			bits, ADDRESS_BITS_MAX);
 	else if (!total_bytes(d, &bytes))
 		cij_problems_add(problems, path, "has a geometry of more than 8 EiB");
 }

@@ -142,8 +142,8 @@ check_devices(struct guest_conf *conf, struct json_object *json, struct cij_prob
 		_cleanup_free_ char *path = str_printf("devices[%zu]", i);
 
 		if (!has_problem_below(problems, path))
-			device_conf_check(&devices[i], json_object_array_get_idx(array, i), path,
-				problems);
+			device_conf_check(
+				&devices[i], json_object_array_get_idx(array, i), path, problems);
 		for (size_t k = 0; k < i; k++)
 			if (devices[i].id && devices[k].id &&
 				strcmp(devices[i].id, devices[k].id) == 0)

@@ -47,7 +47,9 @@ struct device_job {
 	struct json_object *value; /* weak: what the monitor answered to on_answer */
 	bool waiting_gone; /* for DEVICE_DELETED */
 	struct json_object *parts; /* what QEMU is to be told */
-	size_t part;
+	size_t part; /* answered so far */
+	struct cij_error refused; /* the first part that was, */
+	size_t refused_at; /* and which */
 	bool absent, already;
 	struct json_object *result;
 };
@@ -171,8 +173,8 @@ step_probe(struct device_job *job)
 		job_end(job, &err);
 		return;
 	}
-	probe_ask(guest->sv->probes, job->qemu, guest->uid, guest->gid, guest->dir_fd, on_caps,
-		job);
+	probe_ask(
+		guest->sv->probes, job->qemu, guest->uid, guest->gid, guest->dir_fd, on_caps, job);
 }
 
 /* Step: its image and its other files. */
@@ -265,7 +267,7 @@ step_drop_node(struct device_job *job)
 	struct cij_error err;
 	struct qmp *qmp = guest_monitor(job->guest, &err);
 
-	if (dialect_keeps_namespace(&job->caps, &job->conf) || !qmp) {
+	if (!qmp) {
 		step_over(job);
 		return;
 	}
@@ -379,39 +381,6 @@ guest_device_deleted(struct guest *guest, const char *id)
 
 /* Plugging */
 
-/* Step: whether QEMU can take it at all. */
-static void
-step_may_plug(struct device_job *job)
-{
-	struct guest_drive *drive = guest_drive_find(job->guest, job->id);
-	struct cij_error err;
-
-	if (dialect_takes_plug(&job->caps, &job->conf)) {
-		step_over(job);
-		return;
-	}
-	if (dialect_keeps_namespace(&job->caps, &job->conf) && drive) {
-		if (json_object_equal(drive->json, job->json)) {
-			step_over(job);
-			return;
-		}
-		cij_error_set(&err, CIJ_E_NOT_SUPPORTED,
-			"drive '%s': guest.json has another definition than when guest '%s' was "
-			"started, and QEMU keeps its namespace until it ends",
-			job->id, job->guest->name);
-	} else {
-		cij_error_set(&err, CIJ_E_NOT_SUPPORTED,
-			"drive '%s': QEMU %s cannot plug %s drive into a running guest: its "
-			"namespaces take no hot-plug",
-			job->id, job->caps.version,
-			job->conf.type == DEVICE_OCSSD ? "an ocssd"
-			: job->conf.type == DEVICE_ZNS ? "a new zns"
-						       : "an nvme");
-	}
-	cij_error_hint(&err, "it will be there after 'cijqemuctl restart %s'", job->guest->name);
-	job_end(job, &err);
-}
-
 /* The root port for the drive: its own, or the first that is free. NULL with NoResources. */
 static int
 choose_place(struct device_job *job, struct argv_place *place, struct cij_error *err)
@@ -433,19 +402,56 @@ choose_place(struct device_job *job, struct argv_place *place, struct cij_error 
 		job->guest->name, job->id, ARGV_SPARE_PORTS);
 	return cij_error_hint(err,
 		"unplug another drive, or 'cijqemuctl restart %s': it gets a port for each drive "
-		"of guest.json", job->guest->name);
+		"of guest.json",
+		job->guest->name);
 }
 
-static void send_next_part(struct device_job *job);
+static const struct {
+	const char *part, *command;
+} commands[] = {
+	{"blockdev", "blockdev-add"},
+	{"device", "device_add"},
+	{"qom", "qom-set"},
+};
 
-static void
-part_taken(struct device_job *job)
+/* QEMU has it: from now on it is one of the guest's. */
+static struct guest_drive *
+take_in(struct device_job *job)
 {
-	job->part++;
-	send_next_part(job);
+	struct guest_drive *drive = guest_drive_put(job->guest, job->json, &job->conf);
+
+	if (drive && drive->presence == DRIVE_UNKNOWN)
+		drive->presence = DRIVE_ABSENT;
+	if (drive)
+		guest_drive_now(job->guest, drive, DRIVE_PRESENT);
+	return drive;
 }
 
-/* A part was refused: what went before it is taken back. */
+/* A part was refused: those before it are taken back, without a word to the guest where possible.
+ */
+static void
+give_back(struct device_job *job)
+{
+	struct guest *guest = job->guest;
+	struct json_object *args = json_object_new_object();
+	_cleanup_free_ char *node = dialect_node_name(job->id);
+	struct guest_drive *drive;
+
+	if (job->refused_at > 1) { /* a controller without its namespace */
+		drive = take_in(job);
+		if (drive)
+			drive->unplugging = true;
+		cij_json_add_str(args, "id", job->id);
+		qmp_send(guest->qmp, "device_del", args, COMMAND_SECONDS, NULL, NULL);
+	} else if (job->refused_at == 1) {
+		cij_json_add_str(args, "node-name", node);
+		qmp_send(guest->qmp, "blockdev-del", args, COMMAND_SECONDS, NULL, NULL);
+	} else {
+		json_object_put(args);
+	}
+}
+
+/* Answers come in order; the first refusal is the reason, the rest follow from it. */
 static void
 on_part(void *arg, struct json_object *value, const struct cij_error *err)
 {
@@ -453,68 +459,53 @@ on_part(void *arg, struct json_object *value, const struct cij_error *err)
 	struct device_job *job = guest->device_job;
 	struct cij_error own;
 
-	if (!job || !job->on_answer)
+	if (!job || !job->parts)
 		return;
-	if (err) {
-		_cleanup_free_ char *node = dialect_node_name(job->id);
-		struct json_object *args = json_object_new_object();
-
-		own = *err;
-		cij_error_prefix(&own, "drive '%s'", job->id);
-		cij_json_add_str(args, "node-name", node);
-		if (guest->qmp && job->part > 0 &&
-			!dialect_keeps_namespace(&job->caps, &job->conf))
-			qmp_send(guest->qmp, "blockdev-del", args, COMMAND_SECONDS, NULL, NULL);
-		else
-			json_object_put(args);
-		job_end(job, &own);
-		return;
+	if (err && job->refused.class == CIJ_E_NONE) {
+		job->refused = *err;
+		job->refused_at = job->part;
 	}
-	on_monitor(arg, value, NULL);
-}
-
-static void
-send_next_part(struct device_job *job)
-{
-	struct json_object *pair = json_object_array_get_idx(job->parts, job->part);
-	struct guest_drive *drive;
-	struct cij_error err;
-	const char *what;
-	struct qmp *qmp;
-
-	if (!pair) {
-		drive = guest_drive_put(job->guest, job->json, &job->conf);
-		if (drive) {
-			if (drive->presence == DRIVE_UNKNOWN)
-				drive->presence = DRIVE_ABSENT;
-			guest_drive_now(job->guest, drive, DRIVE_PRESENT);
-		}
+	if (++job->part < json_object_array_length(job->parts))
+		return;
+	if (job->refused.class == CIJ_E_NONE) {
+		take_in(job);
 		step_over(job);
 		return;
 	}
-	qmp = guest_monitor(job->guest, &err);
+	if (guest->qmp)
+		give_back(job);
+	cij_error_prefix(&job->refused, "drive '%s': QEMU refuses it", job->id);
+	if (job->refused_at > 1)
+		cij_error_hint(&job->refused, "it will be there after 'cijqemuctl restart %s'",
+			guest->name);
+	own = job->refused;
+	job_end(job, &own);
+}
+
+/*
+ * All at once: a guest that finds a new controller looks for its namespaces 0.1 s later (PCIe 3.0
+ * section 6.6.1), and they have to be there.
+ */
+static void
+send_parts(struct device_job *job)
+{
+	size_t n = json_object_array_length(job->parts);
+	struct cij_error err;
+	struct qmp *qmp = guest_monitor(job->guest, &err);
+
 	if (!qmp) {
 		job_end(job, &err);
 		return;
 	}
-	what = json_object_get_string(json_object_array_get_idx(pair, 0));
-	job->on_answer = part_taken;
-	qmp_send(qmp, strcmp(what, "device") == 0 ? "device_add" : "blockdev-add",
-		json_object_get(json_object_array_get_idx(pair, 1)), COMMAND_SECONDS, on_part,
-		job->guest);
-}
+	for (size_t i = 0; i < n; i++) {
+		struct json_object *pair = json_object_array_get_idx(job->parts, i);
+		const char *part = json_object_get_string(json_object_array_get_idx(pair, 0));
 
-/* Of a drive whose namespace stayed with QEMU only the controller comes back. */
-static void
-keep_controller(struct device_job *job)
-{
-	for (size_t i = json_object_array_length(job->parts); i-- > 0;) {
-		struct json_object *args = json_object_array_get_idx(
-			json_object_array_get_idx(job->parts, i), 1);
-		const char *id = cij_json_str(args, "id");
-
-		if (!id || strcmp(id, job->id) != 0)
-			json_object_array_del_idx(job->parts, i, 1);
+		for (size_t k = 0; k < cij_array_size(commands); k++)
+			if (strcmp(commands[k].part, part) == 0)
+				qmp_send(qmp, commands[k].command,
+					json_object_get(json_object_array_get_idx(pair, 1)),
+					COMMAND_SECONDS, on_part, job->guest);
 	}
 }
 
@@ -525,6 +516,7 @@ plug_at(struct device_job *job)
 	struct argv_place at;
 	struct pci_spot spot;
 	struct cij_error err;
+	char uuid[ARGV_UUID_SIZE];
 
 	guest_drives_take_pci(job->guest, job->value);
 	if (pci_find(job->value, job->id, &spot)) {
@@ -538,13 +530,14 @@ plug_at(struct device_job *job)
 	}
 	struct drive_place place = {.file = file,
 		.bus = *at.bus ? at.bus : NULL,
-		.addr = *at.addr ? at.addr : NULL};
+		.addr = *at.addr ? at.addr : NULL,
+		.uuid = uuid,
+		.live = true};
 
+	argv_namespace_uuid(job->guest->uuid, job->id, uuid);
 	job->parts = dialect_drive(&job->caps, &job->conf, &place);
 	job->part = 0;
-	if (dialect_keeps_namespace(&job->caps, &job->conf))
-		keep_controller(job);
-	send_next_part(job);
+	send_parts(job);
 }
 
 static void
@@ -632,7 +625,7 @@ step_may_inject(struct device_job *job)
 		job_end(job, &err);
 		return;
 	}
-	step_may_plug(job);
+	step_over(job);
 }
 
 static void
@@ -654,25 +647,16 @@ step_tell_injected(struct device_job *job)
 static void
 step_may_format(struct device_job *job)
 {
-	struct guest_drive *drive = guest_drive_find(job->guest, job->id);
-	bool held = drive && dialect_keeps_namespace(&job->caps, &drive->conf);
 	struct cij_error err;
 
-	if (job->absent && !held) {
+	if (job->absent) {
 		step_over(job);
 		return;
 	}
-	if (job->absent) {
-		cij_error_set(&err, CIJ_E_BUSY,
-			"drive '%s' is unplugged, but QEMU keeps its namespace until it ends",
-			job->id);
-		cij_error_hint(&err, "'cijqemuctl stop %s' first", job->guest->name);
-	} else {
-		cij_error_set(&err, CIJ_E_BUSY, "guest '%s' runs and has drive '%s'",
-			job->guest->name, job->id);
-		cij_error_hint(&err, "'cijqemuctl device unplug %s %s', or stop it, first",
-			job->guest->name, job->id);
-	}
+	cij_error_set(
+		&err, CIJ_E_BUSY, "guest '%s' runs and has drive '%s'", job->guest->name, job->id);
+	cij_error_hint(&err, "'cijqemuctl device unplug %s %s', or stop it, first",
+		job->guest->name, job->id);
 	job_end(job, &err);
 }
 
@@ -729,8 +713,9 @@ list_drives(struct guest *guest, struct json_object *buses, bool live)
 		const char *id = cij_json_str(json, "id");
 
 		if (id)
-			json_object_array_add(list, list_item(json, live ? guest_drive_find(guest, id) : NULL,
-							    id, buses, live));
+			json_object_array_add(
+				list, list_item(json, live ? guest_drive_find(guest, id) : NULL, id,
+					      buses, live));
 	}
 	if (!live)
 		return list;
@@ -738,8 +723,7 @@ list_drives(struct guest *guest, struct json_object *buses, bool live)
 		bool told = false;
 
 		for (size_t i = 0; i < n && !told; i++) {
-			const char *id = cij_json_str(
-				json_object_array_get_idx(devices, i), "id");
+			const char *id = cij_json_str(json_object_array_get_idx(devices, i), "id");
 
 			told = id && strcmp(id, drive->conf.id) == 0;
 		}
@@ -754,8 +738,7 @@ static void
 take_list(struct device_job *job)
 {
 	guest_drives_take_pci(job->guest, job->value);
-	json_object_object_add(
-		job->result, "devices", list_drives(job->guest, job->value, true));
+	json_object_object_add(job->result, "devices", list_drives(job->guest, job->value, true));
 	step_over(job);
 }
 
@@ -772,8 +755,8 @@ step_list(struct device_job *job)
 
 /* Deeds as steps: on a guest that runs, and on one that does not */
 
-static step_fn *const live_plug[] = {step_probe, step_look, step_may_plug, step_files, step_plug,
-	step_seen, step_tell_plugged, NULL};
+static step_fn *const live_plug[] = {
+	step_probe, step_look, step_files, step_plug, step_seen, step_tell_plugged, NULL};
 static step_fn *const live_unplug[] = {
 	step_probe, step_look, step_unplug, step_drop_node, step_tell_unplugged, NULL};
 static step_fn *const live_inject[] = {step_probe, step_look, step_may_inject, step_files,
@@ -798,12 +781,11 @@ static const struct {
 
 /* No such drive: names those that there are. */
 static int
-unknown_drive(struct guest *guest, struct json_object *devices, const char *id,
-	struct cij_error *err)
+unknown_drive(
+	struct guest *guest, struct json_object *devices, const char *id, struct cij_error *err)
 {
-	size_t n = json_object_is_type(devices, json_type_array)
-			   ? json_object_array_length(devices)
-			   : 0;
+	size_t n = json_object_is_type(devices, json_type_array) ? json_object_array_length(devices)
+								 : 0;
 	char all[256] = "", clean[64];
 
 	for (size_t i = 0; i < n; i++) {

@@ -68,9 +68,8 @@ drive_new(struct json_object *json)
 void
 guest_drives_set(struct guest *guest, struct json_object *devices, enum presence presence)
 {
-	size_t n = json_object_is_type(devices, json_type_array)
-			   ? json_object_array_length(devices)
-			   : 0;
+	size_t n = json_object_is_type(devices, json_type_array) ? json_object_array_length(devices)
+								 : 0;
 
 	guest_drives_clear(guest);
 	for (size_t i = 0; i < n; i++) {
@@ -144,9 +143,8 @@ static bool
 has_address(struct json_object *device)
 {
 	struct json_object *regions = cij_json_get(device, "regions");
-	size_t n = json_object_is_type(regions, json_type_array)
-			   ? json_object_array_length(regions)
-			   : 0;
+	size_t n = json_object_is_type(regions, json_type_array) ? json_object_array_length(regions)
+								 : 0;
 
 	for (size_t i = 0; i < n; i++)
 		if (cij_json_int(json_object_array_get_idx(regions, i), "address", -1) > 0)
@@ -165,9 +163,8 @@ static struct json_object *
 find_below(struct json_object *devices, const char *id, const char *bridge,
 	const char **found_behind, int depth)
 {
-	size_t n = json_object_is_type(devices, json_type_array)
-			   ? json_object_array_length(devices)
-			   : 0;
+	size_t n = json_object_is_type(devices, json_type_array) ? json_object_array_length(devices)
+								 : 0;
 
 	for (size_t i = 0; i < n; i++) {
 		struct json_object *device = json_object_array_get_idx(devices, i), *below;
@@ -177,9 +174,9 @@ find_below(struct json_object *devices, const char *id, const char *bridge,
 			*found_behind = bridge;
 			return device;
 		}
-		below = depth < BUS_DEPTH_MAX ? find_below(behind(device), id, name, found_behind,
-							depth + 1)
-					      : NULL;
+		below = depth < BUS_DEPTH_MAX
+				? find_below(behind(device), id, name, found_behind, depth + 1)
+				: NULL;
 		if (below)
 			return below;
 	}

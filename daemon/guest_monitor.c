@@ -113,8 +113,7 @@ on_event(void *arg, const char *name, struct json_object *data)
 
 		if (device)
 			guest_device_deleted(guest, device);
-	}
-	else if (strcmp(name, "STOP") == 0)
+	} else if (strcmp(name, "STOP") == 0)
 		guest_step(guest, GE_VM_STOP);
 	else if (strcmp(name, "RESUME") == 0)
 		guest_step(guest, GE_VM_RESUME);

@@ -86,11 +86,11 @@ cannot_make(const char *file, int errnum, struct cij_error *err)
 }
 
 static int
-mismatch(const struct image_job *job, const struct device_conf *d, const char *file,
-	const char *is, const char *want, struct cij_error *err)
+mismatch(const struct image_job *job, const struct device_conf *d, const char *file, const char *is,
+	const char *want, struct cij_error *err)
 {
-	cij_error_set(err, CIJ_E_BAD_CONFIG,
-		"drive '%s': '%s' was made as %s; guest.json wants %s", d->id, file, is, want);
+	cij_error_set(err, CIJ_E_BAD_CONFIG, "drive '%s': '%s' was made as %s; guest.json wants %s",
+		d->id, file, is, want);
 	return cij_error_hint(err,
 		"'cijqemuctl device format %s %s' makes it anew and its data is gone; or set "
 		"devices.%s in guest.json back to what it was made as",
@@ -114,7 +114,8 @@ check_unrecorded(const struct image_job *job, const struct device_conf *d, const
 		d->id, file);
 	return cij_error_hint(err,
 		"'cijqemuctl device format %s %s' makes it anew and its data is gone; or move the "
-		"file away", job->spec.guest, d->id);
+		"file away",
+		job->spec.guest, d->id);
 }
 
 /* The image that is there must be the drive's. 1 it is, 0 there is none, -1. As the owner. */
@@ -222,8 +223,8 @@ make_sparse(const struct image_job *job, const struct device_conf *d, const char
 	return put_in_place(job, d, file, temporary, err);
 }
 
-static int write_inject_files(struct image_job *job, const struct device_conf *d,
-	struct cij_error *err);
+static int write_inject_files(
+	struct image_job *job, const struct device_conf *d, struct cij_error *err);
 
 /* The drive in work has its image: writes what goes with it, and goes on to the next. */
 static int

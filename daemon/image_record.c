@@ -35,8 +35,8 @@ read_record(int dir_fd, const char *id, struct geometry *geo, struct cij_error *
 	json = cij_json_parse(text, len, RECORD_DEPTH_MAX, NULL);
 	if (json && geometry_from_json(json, geo) == 0)
 		return 1;
-	cij_error_set(err, CIJ_E_BAD_CONFIG,
-		"drive '%s': its record '%s' cannot be understood", id, name);
+	cij_error_set(err, CIJ_E_BAD_CONFIG, "drive '%s': its record '%s' cannot be understood", id,
+		name);
 	return cij_error_hint(err,
 		"'device format' makes the drive anew; where the record is known to be wrong, "
 		"remove it");

@@ -108,7 +108,11 @@ static const struct cij_field chunk_fields[] = {
 		.offset = offsetof(struct chunk, wp),
 		.min = 0,
 		.max = INT64_MAX},
-	{.name = "wi", .type = CIJ_T_INT, .offset = offsetof(struct chunk, wi), .min = 0, .max = 255},
+	{.name = "wi",
+		.type = CIJ_T_INT,
+		.offset = offsetof(struct chunk, wi),
+		.min = 0,
+		.max = 255},
 	{.name = "pe_cycles",
 		.type = CIJ_T_INT,
 		.offset = offsetof(struct chunk, pe_cycles),
@@ -132,8 +136,10 @@ take_range(struct json_object *value, int64_t limit, const char *path, const cha
 	if (json_object_is_type(value, json_type_int)) {
 		range->first = range->last = json_object_get_int64(value);
 	} else if (!json_object_is_type(value, json_type_string)) {
-		cij_problems_add(problems, full, "must be a number, a range like \"2-7\" or \"*\", "
-			"not %s", cij_json_type_word(value));
+		cij_problems_add(problems, full,
+			"must be a number, a range like \"2-7\" or \"*\", "
+			"not %s",
+			cij_json_type_word(value));
 		return false;
 	} else {
 		text = json_object_get_string(value);
@@ -147,8 +153,7 @@ take_range(struct json_object *value, int64_t limit, const char *path, const cha
 	if (range->first >= 0 && range->last < limit)
 		return true;
 	cij_problems_add(problems, full, "is %lld: the drive has 0 to %lld",
-		(long long)(range->first < 0 ? range->first : range->last),
-		(long long)limit - 1);
+		(long long)(range->first < 0 ? range->first : range->last), (long long)limit - 1);
 	return false;
 }
 
@@ -312,8 +317,8 @@ take_lines(const struct device_conf *d, enum inject_kind kind, const char *text,
 }
 
 int
-inject_check_text(const struct device_conf *d, enum inject_kind kind, const char *text,
-	struct cij_error *err)
+inject_check_text(
+	const struct device_conf *d, enum inject_kind kind, const char *text, struct cij_error *err)
 {
 	_cleanup_rules_ struct rules rules = {0};
 

@@ -42,7 +42,8 @@ const char *inject_file(const struct device_conf *device, enum inject_kind kind)
 /* The name of the file that QEMU reads, in the guest's folder. Heap string. */
 char *inject_rendered_name(const struct device_conf *device, enum inject_kind kind);
 
-/* Whether all lines of the file by hand make sense. 0, or -1 with BadConfig naming the first not. */
+/* Whether all lines of the file by hand make sense. 0, or -1 with BadConfig naming the first not.
+ */
 int inject_check_text(const struct device_conf *device, enum inject_kind kind, const char *text,
 	struct cij_error *err);
 

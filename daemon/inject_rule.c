@@ -79,8 +79,7 @@ rule_check(const struct rule *rule, const struct device_conf *d, struct cij_erro
 	if (rule->wp >= 0 && rule->state == CHUNK_OFFLINE)
 		return cij_error_set(err, CIJ_E_BAD_CONFIG, "is offline: that has no wp");
 	if (rule->wp >= 0 && rule->type == CHUNK_RANDOM)
-		return cij_error_set(
-			err, CIJ_E_BAD_CONFIG, "is of random writes: that has no wp");
+		return cij_error_set(err, CIJ_E_BAD_CONFIG, "is of random writes: that has no wp");
 	if (rule->wp > 0 && rule->state == CHUNK_FREE)
 		return cij_error_set(err, CIJ_E_BAD_CONFIG, "is free: its wp is 0");
 	if (rule->wp > blocks)
@@ -89,8 +88,8 @@ rule_check(const struct rule *rule, const struct device_conf *d, struct cij_erro
 			(long long)blocks);
 	if (rule->state == CHUNK_OPEN && rule->type != CHUNK_RANDOM &&
 		(rule->wp < 0 || rule->wp >= blocks))
-		return cij_error_set(err, CIJ_E_BAD_CONFIG,
-			"is open: it needs a wp from 0 to %lld", (long long)blocks - 1);
+		return cij_error_set(err, CIJ_E_BAD_CONFIG, "is open: it needs a wp from 0 to %lld",
+			(long long)blocks - 1);
 	return 0;
 }
 
@@ -143,8 +142,8 @@ bad_line(struct cij_error *err, const char *word, const char *what)
 {
 	char clean[64];
 
-	return cij_error_set(err, CIJ_E_BAD_CONFIG, "'%s' %s",
-		cij_text_clean(word, clean, sizeof(clean)), what);
+	return cij_error_set(
+		err, CIJ_E_BAD_CONFIG, "'%s' %s", cij_text_clean(word, clean, sizeof(clean)), what);
 }
 
 static int
@@ -160,8 +159,8 @@ take_number(const char *word, const char *text, int64_t max, int64_t *out, struc
 }
 
 static int
-take_range(const char *word, const char *text, int64_t limit, struct range *out,
-	struct cij_error *err)
+take_range(
+	const char *word, const char *text, int64_t limit, struct range *out, struct cij_error *err)
 {
 	char what[64];
 
@@ -354,7 +353,8 @@ static void
 print_part(const struct render *r, const char *name, const struct range *range, int64_t at,
 	int64_t limit)
 {
-	if (r->words != WORDS_LIGHTNVM && range->first == 0 && range->last == limit - 1 && limit > 1)
+	if (r->words != WORDS_LIGHTNVM && range->first == 0 && range->last == limit - 1 &&
+		limit > 1)
 		fprintf(r->out, "%s=*", name);
 	else
 		fprintf(r->out, "%s=%lld", name, (long long)at);
@@ -423,18 +423,18 @@ render_rule(struct render *r, const struct rule *rule, struct cij_error *err)
 	if (check_words(r, rule, err) < 0)
 		return -1;
 	if (__builtin_mul_overflow(grps * pus, chks, &lines) ||
-		__builtin_mul_overflow(lines, secs, &lines) ||
-		(r->lines += lines) > LINES_MAX || lines > LINES_MAX)
+		__builtin_mul_overflow(lines, secs, &lines) || (r->lines += lines) > LINES_MAX ||
+		lines > LINES_MAX)
 		return cij_error_set(err, CIJ_E_BAD_CONFIG,
 			"its %s would be more than %d lines for this QEMU, which has no wildcards: "
-			"choose smaller ranges", inject_file_key(rule->kind), LINES_MAX);
+			"choose smaller ranges",
+			inject_file_key(rule->kind), LINES_MAX);
 	for (int64_t g = 0; g < grps; g++)
 		for (int64_t p = 0; p < pus; p++)
 			for (int64_t c = 0; c < chks; c++)
 				for (int64_t s = 0; s < secs; s++)
-					print_line(r, rule, rule->grp.first + g,
-						rule->pu.first + p, rule->chk.first + c,
-						rule->sec.first + s);
+					print_line(r, rule, rule->grp.first + g, rule->pu.first + p,
+						rule->chk.first + c, rule->sec.first + s);
 	return 0;
 }
 

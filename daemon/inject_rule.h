@@ -51,8 +51,8 @@ int rule_check(const struct rule *rule, const struct device_conf *device, struct
  * Takes a file's line of kind rule->kind, in either fork's words. Returns 1, 0 for a blank line or
  * a comment, -1 with BadConfig (without the line's number).
  */
-int rule_parse_line(
-	struct rule *rule, const char *line, const struct device_conf *device, struct cij_error *err);
+int rule_parse_line(struct rule *rule, const char *line, const struct device_conf *device,
+	struct cij_error *err);
 
 /* All rules of @kind as a file in @words. Heap string; NULL with BadConfig, NotSupported. */
 char *rules_render(const struct rules *rules, enum inject_kind kind, enum inject_words words,

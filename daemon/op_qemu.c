@@ -64,8 +64,7 @@ drive_types(const struct binary *binary)
 		cij_json_add_str(json, "type", device_type_name(type));
 		if (device_conf_decode(&conf, json, "", &problems) == 0 &&
 			dialect_check(&binary->caps, &conf, binary->path, &format, &err) == 0)
-			json_object_array_add(
-				list, json_object_new_string(device_type_name(type)));
+			json_object_array_add(list, json_object_new_string(device_type_name(type)));
 		device_conf_clear(&conf);
 	}
 	return list;
@@ -90,11 +89,11 @@ describe(const struct binary *binary)
 		cij_json_add_str(kvm, "why", caps->kvm ? NULL : caps->kvm_why);
 	}
 	json_object_object_add(obj, "kvm", kvm);
-	json_object_object_add(obj, "sandbox",
-		binary->known ? json_object_new_boolean(caps->sandbox) : NULL);
+	json_object_object_add(
+		obj, "sandbox", binary->known ? json_object_new_boolean(caps->sandbox) : NULL);
 	cij_json_add_str(obj, "error", binary->known ? NULL : binary->err.desc);
-	cij_json_add_str(obj, "hint",
-		binary->known || !*binary->err.hint ? NULL : binary->err.hint);
+	cij_json_add_str(
+		obj, "hint", binary->known || !*binary->err.hint ? NULL : binary->err.hint);
 	return obj;
 }
 
@@ -219,8 +218,8 @@ query_qemu(struct request *request)
 		struct binary *binary = &query->binaries[i];
 
 		if (binary->path)
-			probe_ask(sv->probes, binary->path, binary->uid, binary->gid, root,
-				on_caps, binary);
+			probe_ask(sv->probes, binary->path, binary->uid, binary->gid, root, on_caps,
+				binary);
 		else
 			query->waiting--;
 	}

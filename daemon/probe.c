@@ -135,11 +135,11 @@ forget_oldest(struct probes *probes, const struct probe *but)
 {
 	struct probe *probe;
 
-	TAILQ_FOREACH_REVERSE (probe, &probes->all, probe_list, link)
-		if (probe->known && probe != but) {
-			probe_free(probe);
-			return;
-		}
+	TAILQ_FOREACH_REVERSE(probe, &probes->all, probe_list, link)
+	if (probe->known && probe != but) {
+		probe_free(probe);
+		return;
+	}
 }
 
 /* All is known: tell those who asked. A binary that failed is asked again by the next. */
