@@ -212,8 +212,10 @@ geometry_of(const struct device_conf *d, enum image_format format, struct geomet
 	geo->type = d->type;
 	if (d->type != DEVICE_OCSSD) {
 		geo->size = d->size;
-		geo->zone_size = d->zone_size;
-		geo->zone_capacity = d->zone_capacity;
+		if (d->type == DEVICE_ZNS) {
+			geo->zone_size = d->zone_size;
+			geo->zone_capacity = d->zone_capacity;
+		}
 		return;
 	}
 	geo->num_grp = d->num_grp;

@@ -306,9 +306,9 @@ take_lines(const struct device_conf *d, enum inject_kind kind, const char *text,
 		if (got < 0) {
 			char clean[64];
 
-			cij_error_prefix(err, "'%s' line %zu",
+			return cij_error_prefix(err, "drive '%s': its %s '%s' line %zu", d->id,
+				file_keys[kind],
 				cij_text_clean(inject_file(d, kind), clean, sizeof(clean)), number);
-			return cij_error_prefix(err, "drive '%s': its %s", d->id, file_keys[kind]);
 		}
 		if (got > 0)
 			rules_add(rules, &rule);
