@@ -86,6 +86,8 @@ int cmd_show(struct call *call, struct cij_error *err);
 int cmd_status(struct call *call, struct cij_error *err);
 int cmd_create(struct call *call, struct cij_error *err);
 int cmd_set(struct call *call, struct cij_error *err);
+int cmd_device(struct call *call, struct cij_error *err);
+int cmd_doctor(struct call *call, struct cij_error *err);
 int cmd_edit(struct call *call, struct cij_error *err);
 int cmd_delete(struct call *call, struct cij_error *err);
 int cmd_validate(struct call *call, struct cij_error *err);

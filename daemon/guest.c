@@ -45,6 +45,7 @@ guest_new(const struct services *services, const char *name)
 	guest->reason = GR_NEVER_STARTED;
 	guest->run_files = (struct run_files)RUN_FILES_INIT;
 	TAILQ_INIT(&guest->waiters);
+	TAILQ_INIT(&guest->drives);
 	guest->wake = evtimer_new(services->base, guest_waiters_on_wake, guest);
 	guest->deadline = evtimer_new(services->base, on_deadline, guest);
 	if (!guest->wake || !guest->deadline)
@@ -56,6 +57,7 @@ guest_new(const struct services *services, const char *name)
 static void
 close_run(struct guest *guest)
 {
+	guest_device_cancel(guest);
 	probe_cancel(guest->sv->probes, guest);
 	image_job_free(steal_ptr(guest->images));
 	banner_free(steal_ptr(guest->banner));
@@ -76,6 +78,7 @@ guest_free(struct guest *guest)
 	cij_error_set(&err, CIJ_E_GUEST_NOT_FOUND, "guest '%s' is gone", guest->name);
 	guest_waiters_fail_all(guest, &err);
 	close_run(guest);
+	guest_drives_clear(guest);
 	ports_give_back(guest->sv->ports, guest->run.port);
 	event_free(guest->wake);
 	event_free(guest->deadline);

@@ -104,6 +104,31 @@ struct argv;
 int guest_argv(const struct guest *guest, const char *qemu, const struct qemu_caps *caps,
 	struct argv *argv, struct cij_error *err);
 
+/* Drives, see guest_device.c */
+
+/* One drive to tell about, configured or there; pointers are weak. */
+struct guest_drive_status {
+	const struct device_conf *conf;
+	bool known; /* whether @present is */
+	bool present; /* the guest has it now */
+	bool unplugging;
+};
+/* The drives of a guest that runs, or those of its definition. Returns false behind the last. */
+bool guest_drive_status(const struct guest *guest, size_t i, struct guest_drive_status *status);
+
+enum device_deed { DEVICE_PLUG, DEVICE_UNPLUG, DEVICE_FORMAT, DEVICE_INJECT, DEVICE_LIST };
+
+/* @result is taken over; NULL with @err. */
+typedef void guest_device_fn(void *arg, struct json_object *result, const struct cij_error *err);
+
+/*
+ * Does @deed to the drive @id (NULL for DEVICE_LIST), whose definition is guest.json's as it is
+ * now. @done is called once, from the loop or before this returns. @timeout: seconds that the guest
+ * has to let go of a drive.
+ */
+void guest_device(struct guest *guest, enum device_deed deed, const char *id, double timeout,
+	guest_device_fn *done, void *arg);
+
 /* Waiting */
 enum guest_want { WANT_SETTLED, WANT_RUNNING, WANT_STOPPED, WANT_SSH };
 typedef void guest_wait_fn(void *arg, const struct cij_error *err);

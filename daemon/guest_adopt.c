@@ -154,6 +154,17 @@ on_usernet(void *arg, struct json_object *value, const struct cij_error *err)
 }
 
 static void
+on_pci(void *arg, struct json_object *value, const struct cij_error *err)
+{
+	struct guest *guest = arg;
+
+	if (err || !guest->adopting)
+		return;
+	guest_drives_take_pci(guest, value);
+	qmp_send_hmp(guest->qmp, "info usernet", 0, on_usernet, guest);
+}
+
+static void
 on_vm_status(void *arg, struct json_object *value, const struct cij_error *err)
 {
 	struct guest *guest = arg;
@@ -161,7 +172,7 @@ on_vm_status(void *arg, struct json_object *value, const struct cij_error *err)
 	if (err || !guest->adopting)
 		return;
 	guest->vm_running = cij_json_bool(value, "running", false);
-	qmp_send_hmp(guest->qmp, "info usernet", 0, on_usernet, guest);
+	qmp_send(guest->qmp, "query-pci", NULL, 0, on_pci, guest);
 }
 
 static void
@@ -214,6 +225,16 @@ adopt_console(struct guest *guest)
 	guest->run_files.log_fd = guest->run_files.fifo_fd = -1;
 }
 
+/* What it was started with and what was plugged in since; its monitor tells what is still there. */
+static void
+adopt_drives(struct guest *guest)
+{
+	_cleanup_json_ struct json_object *devices = json_object_get(
+		guest->run.devices ? guest->run.devices : guest->conf.devices_json);
+
+	guest_drives_set(guest, devices, DRIVE_UNKNOWN);
+}
+
 static pid_t
 find_process(struct guest *guest)
 {
@@ -250,6 +271,7 @@ guest_adopt(struct guest *guest, void (*done)(void *arg), void *arg)
 		return;
 	}
 	adopt_console(guest);
+	adopt_drives(guest);
 	guest->run.ended = 0;
 	guest->run.has_exit = false;
 	guest->up_at = clock_mono() -

@@ -28,6 +28,20 @@ struct guest_waiter {
 	struct cij_error err;
 };
 
+enum presence { DRIVE_ABSENT, DRIVE_PRESENT, DRIVE_UNKNOWN };
+
+/* A drive that the running guest was started with, or that was plugged into it since. */
+struct guest_drive {
+	TAILQ_ENTRY(guest_drive) link;
+	struct json_object *json; /* its definition in force */
+	struct device_conf conf; /* the same, decoded */
+	enum presence presence;
+	bool unplugging; /* asked to go, and the guest has not let go yet */
+};
+TAILQ_HEAD(guest_drive_list, guest_drive);
+
+struct device_job;
+
 struct guest {
 	const struct services *sv; /* weak */
 	char *name;
@@ -63,6 +77,8 @@ struct guest {
 	struct proc *proc;
 	struct qmp *qmp;
 	struct image_job *images;
+	struct guest_drive_list drives;
+	struct device_job *device_job; /* one at a time */
 	struct banner *banner;
 	struct event *deadline; /* of a start, a stop, or a kill, by state */
 	struct event *ping; /* is the monitor still alive */
@@ -116,6 +132,30 @@ void guest_on_exit(void *arg, const struct proc_exit *how);
 /* guest_adopt.c */
 void guest_adopt_monitor_ready(struct guest *guest);
 void guest_adopt_over(struct guest *guest);
+
+/* guest_drives.c */
+void guest_drives_set(struct guest *guest, struct json_object *devices, enum presence presence);
+void guest_drives_clear(struct guest *guest);
+struct guest_drive *guest_drive_find(const struct guest *guest, const char *id);
+/* Puts @json's definition in force as drive @conf->id; both are copied. */
+struct guest_drive *guest_drive_put(
+	struct guest *guest, struct json_object *json, const struct device_conf *conf);
+/* Event GUEST_DEVICE where the presence is another than before, and the run's record. */
+void guest_drive_now(struct guest *guest, struct guest_drive *drive, enum presence presence);
+/* Takes over what QMP 'query-pci' says about the drives. */
+void guest_drives_take_pci(struct guest *guest, struct json_object *buses);
+/* Where 'query-pci' has the device @id. */
+struct pci_spot {
+	const char *bridge; /* weak: the port's id, NULL on a root bus */
+	bool mapped; /* the guest has given it an address: its kernel has seen it */
+};
+bool pci_find(struct json_object *buses, const char *id, struct pci_spot *spot);
+/* Whether root port @port is there, and empty. */
+bool pci_port_is_free(struct json_object *buses, const char *port);
+
+/* guest_device.c */
+void guest_device_deleted(struct guest *guest, const char *id);
+void guest_device_cancel(struct guest *guest);
 
 /* guest_power.c */
 void guest_stop_deadline(struct guest *guest);

@@ -108,7 +108,12 @@ on_event(void *arg, const char *name, struct json_object *data)
 		take_shutdown(guest, data);
 	else if (strcmp(name, "GUEST_PANICKED") == 0)
 		guest->saw_panic = true;
-	else if (strcmp(name, "STOP") == 0)
+	else if (strcmp(name, "DEVICE_DELETED") == 0) {
+		const char *device = cij_json_str(data, "device"); /* NULL: one without an id */
+
+		if (device)
+			guest_device_deleted(guest, device);
+	} else if (strcmp(name, "STOP") == 0)
 		guest_step(guest, GE_VM_STOP);
 	else if (strcmp(name, "RESUME") == 0)
 		guest_step(guest, GE_VM_RESUME);

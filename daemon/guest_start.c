@@ -201,6 +201,12 @@ launch(struct guest *guest)
 }
 
 static void
+on_images_progress(void *arg, const char *text)
+{
+	guest_tell_phase(arg, "images", text);
+}
+
+static void
 on_images(void *arg, const struct cij_error *err)
 {
 	struct guest *guest = arg;
@@ -211,6 +217,8 @@ on_images(void *arg, const struct cij_error *err)
 	else
 		launch(guest);
 }
+
+static const struct image_ops start_images_ops = {on_images_progress, on_images};
 
 static void
 on_probe(void *arg, const struct qemu_caps *caps, const struct cij_error *err)
@@ -236,8 +244,9 @@ on_probe(void *arg, const struct qemu_caps *caps, const struct cij_error *err)
 		.qemu = guest->run.qemu,
 		.dir_fd = guest->dir_fd,
 		.uid = guest->uid,
-		.gid = guest->gid};
-	guest->images = image_job_new(guest->sv->base, &spec, on_images, guest);
+		.gid = guest->gid,
+		.guest = guest->name};
+	guest->images = image_job_new(guest->sv->base, &spec, &start_images_ops, guest);
 }
 
 int
@@ -251,6 +260,12 @@ guest_start(struct guest *guest, const struct peer *by, bool paused, struct cij_
 		return GUEST_ALREADY;
 	if (step.action != GA_LAUNCH)
 		return guest_refused(guest, GE_START, err);
+	if (guest->device_job) {
+		cij_error_set(err, CIJ_E_BUSY,
+			"cannot start guest '%s': one of its drives is being worked on",
+			guest->name);
+		return cij_error_hint(err, "try again when that is done");
+	}
 	qemu = probe_find_qemu(guest->conf.qemu_home, guest->sv->conf->qemu_home, err);
 	if (!qemu)
 		return cij_error_prefix(err, "guest '%s' did not start", guest->name);
@@ -260,6 +275,7 @@ guest_start(struct guest *guest, const struct peer *by, bool paused, struct cij_
 		.by_pid = by->pid,
 		.started = time(NULL),
 		.boot_ms = -1};
+	guest_drives_set(guest, guest->conf.devices_json, DRIVE_PRESENT);
 	guest->last_port = last_port;
 	guest->paused_start = paused;
 	guest->start_err.class = CIJ_E_NONE;

@@ -14,6 +14,10 @@
 static const struct op *const ops[] = {
 	&op_console_attach,
 	&op_console_who,
+	&op_device_format,
+	&op_device_inject,
+	&op_device_plug,
+	&op_device_unplug,
 	&op_events_subscribe,
 	&op_guest_argv,
 	&op_guest_create,
@@ -31,9 +35,11 @@ static const struct op *const ops[] = {
 	&op_hmp,
 	&op_qmp_execute,
 	&op_query_daemon,
+	&op_query_devices,
 	&op_query_guest,
 	&op_query_guests,
 	&op_query_operations,
+	&op_query_qemu,
 };
 
 static const struct cij_field guest_fields[] = {OP_GUEST_FIELD(op_guest_args)};

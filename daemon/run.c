@@ -31,6 +31,7 @@ run_clear(struct run *run)
 	free(run->accel_why);
 	free(run->error);
 	json_object_put(run->argv);
+	json_object_put(run->devices);
 	*run = (struct run){0};
 }
 
@@ -308,6 +309,7 @@ run_save(int dir_fd, const struct run *run, struct cij_error *err)
 	json_object_object_add(obj, "exit", run_exit_to_json(run->has_exit, &run->exit));
 	cij_json_add_str(obj, "error", run->error);
 	json_object_object_add(obj, "argv", json_object_get(run->argv));
+	json_object_object_add(obj, "devices", json_object_get(run->devices));
 	text = json_object_to_json_string_length(
 		obj, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE, &len);
 	file_name(name, sizeof(name), run->number, "run.json");
@@ -360,5 +362,6 @@ run_load(int dir_fd, unsigned number, struct run *run)
 	load_exit(run, cij_json_get(obj, "exit"));
 	run->error = str_copy(cij_json_str(obj, "error"));
 	run->argv = json_object_get(cij_json_get(obj, "argv"));
+	run->devices = json_object_get(cij_json_get(obj, "devices"));
 	return 0;
 }

@@ -40,6 +40,7 @@ struct run {
 	struct proc_exit exit;
 	char *error;
 	struct json_object *argv;
+	struct json_object *devices; /* the drives' definitions in force; NULL: not known */
 };
 
 void run_clear(struct run *run);

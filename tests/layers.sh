@@ -7,8 +7,8 @@ layer_of()
 {
 	case $1 in
 	log | strv | sock | paths | as_owner | clock | users | fileio) echo 1 ;;
-	conf | guest_conf | guest_conf_* | argv | dialect | gstate | access) echo 2 ;;
-	proc | launch | qmp | probe | image | console | monitor | banner) echo 3 ;;
+	conf | device_conf | guest_conf | guest_conf_* | geometry | inject | inject_* | argv | dialect | dialect_* | gstate | access) echo 2 ;;
+	proc | launch | qmp | probe | image | image_* | console | monitor | banner) echo 3 ;;
 	guest | guest_* | registry | run | notify | ports | lease | services) echo 4 ;;
 	view | request | conn | op | op_* | server) echo 5 ;;
 	main) echo 6 ;;
