@@ -51,7 +51,7 @@ extern const struct op op_guest_start, op_guest_stop, op_guest_kill, op_guest_re
 /* op_console.c */
 extern const struct op op_console_attach, op_console_who;
 /* op_qmp.c */
-extern const struct op op_qmp_execute, op_hmp;
+extern const struct op op_qmp_attach, op_qmp_execute, op_hmp;
 /* op_daemon.c */
 extern const struct op op_query_daemon, op_query_operations, op_events_subscribe;
 
