@@ -427,7 +427,7 @@ def test_hmp_lines_of_all_sorts(real):
     assert "over 4095" in out and "\r\n(qemu) tiny\r\n(qemu) " in out
     assert "invalid CPU" in hmp(path, "cpu 99\n")
     # 'cpu N' holds for the lines behind it, as in a monitor of one's own.
-    assert "(qemu) (qemu) " in hmp(path, "cpu 0\ninfo registers\n") and "RIP=" in hmp(path, "cpu 0\ninfo registers\n")
+    assert "(qemu) (qemu) \r\nCPU#0\r\n" in hmp(path, "cpu 0\ninfo registers\n")
     with Raw(path) as client:
         client.until(b"(qemu) ")
         client.send("info na")
