@@ -21,7 +21,8 @@ void words_clear(struct words *words);
 struct editor_spec {
 	const char *prompt;
 	const char *history; /* name of its file in $XDG_STATE_HOME/cijqemu */
-	/* The words that may stand where @start bytes of the line stand before; weak. May be NULL. */
+	/* The words that may stand where @start bytes of the line stand before; weak. May be NULL.
+	 */
 	const struct words *(*complete)(void *arg, const char *line, size_t start);
 	int fd; /* also watched while a line is typed; -1: none */
 	/* Something came on fd: may print whole lines. False: watch it no more. */

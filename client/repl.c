@@ -140,7 +140,8 @@ run_stdin(struct repl *repl, struct lines *lines)
 	}
 }
 
-/* The guests that are meant: one by its name, or those that a glob matches and that have a monitor. */
+/* The guests that are meant: one by its name, or those that a glob matches and that have a monitor.
+ */
 static int
 find_guests(struct repl *repl, struct lines *lines, struct cij_error *err)
 {

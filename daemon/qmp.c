@@ -332,8 +332,10 @@ find_command(struct qmp *qmp, const struct qmp_reply *reply)
 		if (!oldest && !command->passed)
 			oldest = command;
 	}
-	/* QEMU could not even read the id: in order, it is the oldest's. */
-	return reply->id.len == 0 && reply->kind == QMP_LINE_ERROR ? oldest : NULL;
+	/* QEMU could not even read the id: in order, it is the oldest's, unless that is ours. */
+	if (reply->id.len > 0 || reply->kind != QMP_LINE_ERROR || !oldest)
+		return NULL;
+	return oldest->lane == &qmp->own ? NULL : oldest;
 }
 
 /* QEMU answers in order: what it was given before this one is not answered any more. */
@@ -379,11 +381,9 @@ answer(struct qmp *qmp, struct command *command, const struct qmp_reply *reply)
 		fn(arg, NULL, &err);
 	} else if (fn) {
 		_cleanup_json_ struct json_object *msg = cij_json_parse(
-			reply->text, reply->len, QMP_DEPTH_MAX, &err);
+			reply->text, reply->len, QMP_DEPTH_MAX, NULL);
 
-		if (!msg)
-			cij_error_prefix(&err, "QEMU's monitor talks no QMP");
-		fn(arg, cij_json_get(msg, "return"), msg ? NULL : &err);
+		fn(arg, cij_json_get(msg, "return"), NULL);
 	}
 }
 
@@ -476,6 +476,8 @@ take_line(struct qmp *qmp, const char *line, size_t len)
 	if (len == 0 || (!qmp->greeting && take_greeting(qmp, line, len)))
 		return;
 	qmp_reply_parse(&reply, line, len);
+	if (!qmp_text_is_json(line, len))
+		reply.kind = QMP_LINE_OTHER;
 	switch (reply.kind) {
 	case QMP_LINE_RETURN:
 	case QMP_LINE_ERROR:

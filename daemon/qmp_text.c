@@ -194,7 +194,7 @@ skip_escape(struct reader *r)
 		code = read_hex(r);
 		return code >= 0xdc00 && code < 0xe000;
 	}
-	return code > 0 && !(code >= 0xdc00 && code < 0xe000);
+	return code >= 0 && !(code >= 0xdc00 && code < 0xe000);
 }
 
 /* One character of UTF-8 (RFC 3629) beyond ASCII, whose first byte has been read. */
