@@ -28,6 +28,7 @@ enum command_flag {
 	CMD_GUEST = 1 << 0, /* the first operand is a guest; none named = $QEMU_GUEST_NAME */
 	CMD_GUESTS = 1 << 1, /* the operands are guests and globs; none = --all or the same */
 	CMD_WORDS = 1 << 2, /* behind the guest comes a command line: our options end there */
+	CMD_GLOB = 1 << 4, /* the guest of CMD_GUEST may be a glob, too */
 	CMD_SSH_CODES = 1 << 3, /* the guest's exit codes; 255 for every failure of ours */
 };
 

@@ -228,22 +228,26 @@ const struct command commands[] = {
 		"Example: cijqemuctl logs emujoe -n 50 -f\n"
 		"         cijqemuctl logs emujoe --boot -1 > last-crash.txt\n",
 		.flags = CMD_GUEST, .options = logs_options, .run = cmd_logs},
-	{"monitor", "QEMU", "GUEST [COMMAND…]", "QEMU's human monitor",
+	{"monitor", "QEMU", "GUEST|GLOB [COMMAND…]", "QEMU's human monitor",
 		"Without COMMAND the lines of stdin are run, one after the other; on a terminal "
-		"there is a prompt, and ^D leaves ('quit' would end the guest). With "
+		"there is a prompt, with a history and completion by the tabulator, and ^D leaves "
+		"('quit' would end the guest). Of several guests each line says whose it is. With "
 		"$QEMU_GUEST_NAME instead of GUEST, put '--' before COMMAND.\n\n"
 		"Example: cijqemuctl monitor emujoe info registers -a\n"
-		"         echo 'info block' | cijqemuctl monitor emujoe\n",
-		.flags = CMD_GUEST | CMD_WORDS, .max_args = CMD_ANY, .run = cmd_monitor},
-	{"qmp", "QEMU", "GUEST [JSON|COMMAND]", "QEMU's machine protocol",
+		"         echo 'info block' | cijqemuctl monitor emujoe\n"
+		"         cijqemuctl monitor 'emu*' info status\n\n"
+		"Exit codes: 1 QEMU's own error, 75 it does not run, 77 not allowed.\n",
+		.flags = CMD_GUEST | CMD_GLOB | CMD_WORDS, .max_args = CMD_ANY, .run = cmd_monitor},
+	{"qmp", "QEMU", "GUEST|GLOB [JSON|COMMAND [KEY=VALUE…]]", "QEMU's machine protocol",
 		"Runs one command, given as {\"execute\": …, \"arguments\": …} or by its name "
-		"alone, "
-		"and prints what it returns; without one, each line of stdin, with an answer a "
-		"line. --json: the answer on one line.\n\n"
+		"and arguments, and prints what it returns; without one, each line of stdin, with "
+		"an answer a line. On a terminal there is a prompt, and the guest's events are "
+		"shown as they come; ^D leaves. --json: the answer on one line.\n\n"
 		"Example: cijqemuctl qmp emujoe query-status\n"
-		"         cijqemuctl qmp emujoe '{\"execute\": \"query-block\"}'\n\n"
+		"         cijqemuctl qmp emujoe '{\"execute\": \"query-block\"}'\n"
+		"         cijqemuctl qmp emujoe device_del id=nvme1\n\n"
 		"Exit codes: 1 QEMU's own error, 65 not JSON, 77 not allowed.\n",
-		.flags = CMD_GUEST, .max_args = 1, .run = cmd_qmp},
+		.flags = CMD_GUEST | CMD_GLOB, .max_args = CMD_ANY, .run = cmd_qmp},
 	{"exec", "Inside", "GUEST -- COMMAND…", "run a command in the guest, over SSH",
 		"A single word is a command line for the guest's shell. Of several each arrives as "
 		"it is: blanks, quotes and '*' in them are safe. stdin, stdout and stderr are "

@@ -101,12 +101,13 @@ add_machine(const struct argv_input *in, struct argv *out)
 static void
 add_supervision(const struct argv_input *in, struct argv *out)
 {
-	addf(out, "the daemon: QMP", "-chardev", "socket,id=qmp0,fd=%d,server=on,wait=off",
-		in->qmp_fd);
-	add(out, "the daemon: QMP", "-mon", "chardev=qmp0,mode=control");
+	addf(out, "the daemon: QMP", "-chardev",
+		"socket,id=" ARGV_CHARDEV_QMP ",fd=%d,server=on,wait=off", in->qmp_fd);
+	add(out, "the daemon: QMP", "-mon", "chardev=" ARGV_CHARDEV_QMP ",mode=control");
 	addf(out, "the daemon: console into the run's log", "-chardev",
-		"pipe,id=con0,path=logs/%04u", in->run);
-	add(out, "the daemon: console into the run's log", "-serial", "chardev:con0");
+		"pipe,id=" ARGV_CHARDEV_CONSOLE ",path=logs/%04u", in->run);
+	add(out, "the daemon: console into the run's log", "-serial",
+		"chardev:" ARGV_CHARDEV_CONSOLE);
 	add(out, "the daemon: its lock tells that QEMU lives", "-pidfile", "guest.pid");
 	add(out, "the daemon: runs when its SSH port is set", "-S", NULL);
 	if (in->caps->pvpanic_pci)

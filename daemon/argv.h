@@ -6,6 +6,10 @@
 #include "daemon/guest_conf.h"
 #include "daemon/strv.h"
 
+/* The ids of the chardevs that the daemon owns. */
+#define ARGV_CHARDEV_QMP "qmp0"
+#define ARGV_CHARDEV_CONSOLE "con0"
+
 struct argv_input {
 	const char *qemu; /* path of the binary */
 	const char *name; /* of the guest */

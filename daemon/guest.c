@@ -62,7 +62,8 @@ close_run(struct guest *guest)
 	image_job_free(steal_ptr(guest->images));
 	banner_free(steal_ptr(guest->banner));
 	console_release(steal_ptr(guest->console));
-	qmp_free(steal_ptr(guest->qmp));
+	guest_sockets_close(guest);
+	guest_monitor_drop(guest, NULL);
 	proc_free(steal_ptr(guest->proc));
 	run_files_close(&guest->run_files);
 	if (guest->ping)
@@ -378,4 +379,15 @@ guest_monitor(struct guest *guest, struct cij_error *err)
 		cij_error_set(err, CIJ_E_BUSY, "guest '%s' is %s: it has no monitor", guest->name,
 			gstate_name(guest->state));
 	return NULL;
+}
+
+struct monitor *
+guest_monitor_shared(struct guest *guest, struct cij_error *err)
+{
+	if (!guest_monitor(guest, err))
+		return NULL;
+	if (!guest->monitor)
+		cij_error_set(err, CIJ_E_QEMU_FAILED,
+			"guest '%s' runs, but its monitor does not answer", guest->name);
+	return guest->monitor;
 }

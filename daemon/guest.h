@@ -10,6 +10,7 @@
 
 #include "daemon/guest_conf.h"
 #include "daemon/gstate.h"
+#include "daemon/monitor.h"
 #include "daemon/qmp.h"
 #include "daemon/run.h"
 #include "daemon/services.h"
@@ -92,6 +93,9 @@ int guest_control(struct guest *guest, enum gevent what,
 
 /* The monitor of a running guest; weak. NULL with an error that says in which state it is. */
 struct qmp *guest_monitor(struct guest *guest, struct cij_error *err);
+
+/* The same for clients of their own, by monitor_add(). */
+struct monitor *guest_monitor_shared(struct guest *guest, struct cij_error *err);
 
 /* The path of the guest's QEMU, on the heap. 0, or -1 when the guest is broken or there is none. */
 int guest_find_qemu(const struct guest *guest, char **qemu, struct cij_error *err);

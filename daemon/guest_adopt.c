@@ -95,7 +95,7 @@ give_up(struct guest *guest, const char *why)
 		guest_arm(guest, 0);
 		return;
 	}
-	qmp_free(steal_ptr(guest->qmp));
+	guest_monitor_drop(guest, NULL);
 	proc_free(steal_ptr(guest->proc));
 	console_release(steal_ptr(guest->console));
 	run_files_close(&guest->run_files);

@@ -11,6 +11,9 @@
 #include "daemon/guest.h"
 #include "daemon/image.h"
 
+/* console.sock, qmp.sock, hmp.sock */
+#define GUEST_SOCKETS 3
+
 /* What boots, found by name or by guest.json: paths relative to the folder, or absolute. */
 struct guest_files {
 	char *boot, *boot_format, *kernel, *initrd;
@@ -76,6 +79,8 @@ struct guest {
 	struct console *console;
 	struct proc *proc;
 	struct qmp *qmp;
+	struct monitor *monitor; /* lends qmp to others; NULL until it is ready */
+	struct plain_socket *sockets[GUEST_SOCKETS];
 	struct image_job *images;
 	struct guest_drive_list drives;
 	struct device_job *device_job; /* one at a time */
@@ -127,7 +132,13 @@ void guest_watch_boot(struct guest *guest);
 /* guest_monitor.c */
 int guest_monitor_connect(struct guest *guest);
 void guest_monitor_watch(struct guest *guest);
+/* Ends the connection to the monitor: whoever waits for it hears @why. */
+void guest_monitor_drop(struct guest *guest, const struct cij_error *why);
 void guest_on_exit(void *arg, const struct proc_exit *how);
+
+/* guest_sockets.c */
+void guest_sockets_open(struct guest *guest);
+void guest_sockets_close(struct guest *guest);
 
 /* guest_adopt.c */
 void guest_adopt_monitor_ready(struct guest *guest);

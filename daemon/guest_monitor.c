@@ -51,6 +51,7 @@ on_ping(evutil_socket_t fd, short what, void *arg)
 
 	if (guest->exited)
 		return;
+	guest_sockets_open(guest);
 	if (!guest->qmp) {
 		if (guest_monitor_connect(guest) < 0)
 			set_hung(guest, true);
@@ -72,12 +73,25 @@ guest_monitor_watch(struct guest *guest)
 	if (!guest->ping)
 		abort();
 	event_add(guest->ping, &(struct timeval){PING_SECONDS, 0});
+	guest_sockets_open(guest);
+}
+
+void
+guest_monitor_drop(struct guest *guest, const struct cij_error *why)
+{
+	struct cij_error ended;
+
+	cij_error_set(&ended, CIJ_E_QEMU_FAILED, "QEMU ended");
+	monitor_free(steal_ptr(guest->monitor), why ? why : &ended);
+	qmp_free(steal_ptr(guest->qmp));
 }
 
 static void
 on_ready(void *arg, struct json_object *greeting)
 {
 	struct guest *guest = arg;
+
+	guest->monitor = monitor_new(guest->sv->base, guest->qmp, guest->name);
 
 	if (guest->adopting)
 		guest_adopt_monitor_ready(guest);
@@ -139,7 +153,7 @@ on_closed(void *arg, const struct cij_error *why)
 {
 	struct guest *guest = arg;
 
-	qmp_free(steal_ptr(guest->qmp));
+	guest_monitor_drop(guest, why);
 	guest->qmp_over = true;
 	guest->pinging = false;
 	if (guest->exited) {

@@ -33,6 +33,7 @@ static const struct op *const ops[] = {
 	&op_guest_validate,
 	&op_guest_wait,
 	&op_hmp,
+	&op_qmp_attach,
 	&op_qmp_execute,
 	&op_query_daemon,
 	&op_query_devices,
@@ -178,6 +179,8 @@ op_dispatch(struct conn *conn, struct registry *registry, const char *line, size
 			request->op = op;
 			if (decode(request, envelope.arguments, &err) == 0) {
 				cij_table_clear(&envelope_table, &envelope);
+				request->line = line;
+				request->line_len = len;
 				op->run(request);
 				return;
 			}
