@@ -157,7 +157,7 @@ prune(int logs, unsigned keep)
 	size_t n;
 	_cleanup_free_ unsigned *numbers = all_numbers(logs, &n);
 
-	if (n <= keep)
+	if (!numbers || n <= keep)
 		return;
 	qsort(numbers, n, sizeof(*numbers), by_number);
 	for (size_t i = 0; i < n - keep && i < PRUNE_MAX; i++)

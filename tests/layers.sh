@@ -23,6 +23,7 @@ bad=0
 for file in *.c *.h; do
 	own=$(layer_of "${file%.*}")
 	[ "$own" != 0 ] || bad=1
+	# shellcheck disable=SC2013 # names without spaces
 	for name in $(sed -n 's,^#include "daemon/\(.*\)\.h".*,\1,p' "$file"); do
 		[ "$(layer_of "$name")" -le "$own" ] && continue
 		echo "layers: daemon/$file (layer $own) includes $name.h of a higher layer" >&2
