@@ -119,7 +119,7 @@ audit(const struct pending *pending, const struct qmp_reply *reply, const struct
 
 	if (!pending->what)
 		return;
-	if (!err && reply->kind == QMP_LINE_ERROR) {
+	if (!err && reply && reply->kind == QMP_LINE_ERROR) {
 		qmp_reply_to_error(reply, &own);
 		err = &own;
 	}
