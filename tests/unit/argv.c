@@ -45,7 +45,8 @@ static const struct golden_guest guests[] = {
 	{"two-drives", "{'devices':[{'id':'nvme0','type':'ocssd'},{'id':'nvme1','type':'nvme'}]}",
 		"boot.qcow2", "qcow2", .run = 7},
 	{"mixed-on-pc",
-		"{'machine':'pc','devices':[{'id':'nvme0','type':'nvme'},{'id':'nvme1','type':'nvme',"
+		"{'machine':'pc','devices':[{'id':'nvme0','type':'nvme'},{'id':'nvme1','type':'"
+		"nvme',"
 		"'size':'1G'}]}",
 		"boot.qcow2", "qcow2", .run = 7},
 	{"inject",

@@ -100,10 +100,8 @@ bad_devices_are_named(void **state)
 		const char *text, *desc;
 	} bad[] = {
 		{"", "a device is TYPE[,KEY=VALUE…], as in 'nvme,size=8G', not ''"},
-		{",size=1",
-			"a device is TYPE[,KEY=VALUE…], as in 'nvme,size=8G', not ',size=1'"},
-		{"size=8G",
-			"a device is TYPE[,KEY=VALUE…], as in 'nvme,size=8G', not 'size=8G'"},
+		{",size=1", "a device is TYPE[,KEY=VALUE…], as in 'nvme,size=8G', not ',size=1'"},
+		{"size=8G", "a device is TYPE[,KEY=VALUE…], as in 'nvme,size=8G', not 'size=8G'"},
 		{"nvme,size", "device nvme: 'size' is not KEY=VALUE"},
 		{"nvme,", "device nvme: '' is not KEY=VALUE"},
 		{"nvme,=1", "device nvme: '=1' is not KEY=VALUE"},

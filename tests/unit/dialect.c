@@ -125,9 +125,9 @@ options_of_an_ocssd_image(void **state)
 		.mw_cunits = 0};
 	_cleanup_free_ char *options = dialect_image_options(&d);
 
-	assert_string_equal(
-		options, "num_grp=2,num_pu=4,num_chk=60,num_sec=4096,sec_size=512,md_size=16,"
-			 "ws_min=4,ws_opt=8,mw_cunits=0");
+	assert_string_equal(options,
+		"num_grp=2,num_pu=4,num_chk=60,num_sec=4096,sec_size=512,md_size=16,"
+		"ws_min=4,ws_opt=8,mw_cunits=0");
 }
 
 int

@@ -64,7 +64,8 @@ ocssd_ns_as_it_is_known_to_work(void **state)
 	assert_string_equal(line,
 		"-drive file=nvme0.img,if=none,id=drive-nvme0,format=raw,discard=unmap "
 		"-device ocssd,serial=nvme0,id=nvme0,mdts=7,bus=port0 "
-		"-device ocssd-ns,id=nvme0-ns1,drive=drive-nvme0,bus=nvme0,nsid=1,num_grp=4,num_pu=2,"
+		"-device "
+		"ocssd-ns,id=nvme0-ns1,drive=drive-nvme0,bus=nvme0,nsid=1,num_grp=4,num_pu=2,"
 		"num_chk=30,clba=4096,lbads=12,ms=16,ws_min=4,ws_opt=8,mw_cunits=24,mccap=5,"
 		"writefail=.nvme0.writefail,resetfail=.nvme0.resetfail,"
 		"chunkinfo=.nvme0.chunkinfo");
@@ -177,8 +178,8 @@ what_a_dialect_cannot_express_is_refused(void **state)
 		assert_int_equal(err.class, CIJ_E_NOT_SUPPORTED);
 		assert_has(err.desc, cases[i].desc);
 	}
-	assert_int_equal(check("qemu-nvme-3.1.50", "{'id':'d','type':'ocssd','sec_size':512}", &err),
-		0);
+	assert_int_equal(
+		check("qemu-nvme-3.1.50", "{'id':'d','type':'ocssd','sec_size':512}", &err), 0);
 	assert_int_equal(
 		check("qemu-nvme-3.1.50", "{'id':'d','type':'ocssd','num_chk':65536}", &err), 0);
 	drive_of("{'id':'d','type':'nvme','mdts':5}", &d);

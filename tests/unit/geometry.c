@@ -32,14 +32,16 @@ bad(const char *members, const char *path, const char *desc)
 static void
 numbers_that_make_no_sense(void **state)
 {
-	bad("'type':'ocssd','mdts':20", "d.mdts", "is 20: QEMU takes at most 19 (2 GiB a transfer)");
+	bad("'type':'ocssd','mdts':20", "d.mdts",
+		"is 20: QEMU takes at most 19 (2 GiB a transfer)");
 	bad("'type':'ocssd','mdts':1,'ws_min':4,'ws_opt':8", "d.ws_min",
 		"is 4 blocks: more than mdts 1 lets through in one transfer, 2");
 	bad("'type':'ocssd','num_sec':2,'mw_cunits':0", "d.ws_min",
 		"is 4: more than the 2 blocks of a chunk");
 	bad("'type':'ocssd','num_sec':4,'mw_cunits':0", "d.ws_opt",
 		"is 8: more than the 4 blocks of a chunk");
-	bad("'type':'ocssd','num_sec':8", "d.mw_cunits", "is 24: more than the 8 blocks of a chunk");
+	bad("'type':'ocssd','num_sec':8", "d.mw_cunits",
+		"is 24: more than the 8 blocks of a chunk");
 	bad("'type':'nvme','size':1048577", "d.size",
 		"is 1048577 bytes: not a multiple of a block's 512");
 	bad("'type':'zns','zone_size':'64M','zone_capacity':4097", "d.zone_capacity",

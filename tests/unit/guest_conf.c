@@ -313,8 +313,9 @@ geometry(void **state)
 		"has a geometry that needs 96 address bits: OCSSD 2.0 has 64");
 	bad_drive("ocssd", ",'num_grp':65535,'num_pu':65535,'num_chk':524288,'num_sec':32", "",
 		"has a geometry of more than 8 EiB");
-	good(&conf, "{'devices':[{'id':'d','type':'ocssd','num_grp':1,'num_pu':1,'num_chk':1,"
-		    "'num_sec':1,'sec_size':512,'md_size':0,'ws_min':1,'ws_opt':1,'mw_cunits':0}]}");
+	good(&conf,
+		"{'devices':[{'id':'d','type':'ocssd','num_grp':1,'num_pu':1,'num_chk':1,"
+		"'num_sec':1,'sec_size':512,'md_size':0,'ws_min':1,'ws_opt':1,'mw_cunits':0}]}");
 	assert_int_equal(device_conf_bytes(conf.devices.items), 512);
 	guest_conf_clear(&conf);
 }
@@ -323,8 +324,7 @@ static void
 zones(void **state)
 {
 	bad_drive("zns", ",'zone_capacity':'65M'", ".zone_capacity", "is over zone_size");
-	bad_drive(
-		"zns", ",'size':'100M'", ".size", "is not a multiple of zone_size");
+	bad_drive("zns", ",'size':'100M'", ".size", "is not a multiple of zone_size");
 	bad_drive("zns", ",'size':'32M'", ".size", "is not a multiple of zone_size");
 	bad_drive("zns", ",'max_open':2,'max_active':1", ".max_open", "is over max_active");
 	bad_drive("zns", ",'size':'1K'", ".size", "must be from 1M to 256T");

@@ -129,8 +129,7 @@ rules_are_checked_against_the_geometry(void **state)
 		"d.inject[0].write.sec", "is -1: the drive has 0 to 4095");
 	bad(DRIVE(",'inject':[{'reset':{'grp':0,'pu':0,'chk':0,'sec':0}}]"),
 		"d.inject[0].reset.sec", "is not known here");
-	bad(DRIVE(",'inject':[{'write':{'pu':0,'chk':0}}]"), "d.inject[0].write.grp",
-		"is missing");
+	bad(DRIVE(",'inject':[{'write':{'pu':0,'chk':0}}]"), "d.inject[0].write.grp", "is missing");
 	bad(DRIVE(",'inject':[{'percent':3}]"), "d.inject[0]",
 		"must have one of 'write' and 'reset'");
 	bad(DRIVE(",'inject':[{'reset':{'grp':0,'pu':0,'chk':0},'percent':101}]"),
@@ -144,8 +143,8 @@ rules_are_checked_against_the_geometry(void **state)
 		"is 'broken', but must be one of: free, open, closed, offline");
 	bad(DRIVE(",'chunks':[{'grp':0,'pu':0,'chk':0,'state':'open'}]"), "d.chunks[0]",
 		"is open: it needs a wp from 0 to 4095");
-	bad(DRIVE(",'chunks':[{'grp':0,'pu':0,'chk':0,'state':'closed','wp':4097}]"),
-		"d.chunks[0]", "has a wp of 4097: the chunk has 4096 blocks");
+	bad(DRIVE(",'chunks':[{'grp':0,'pu':0,'chk':0,'state':'closed','wp':4097}]"), "d.chunks[0]",
+		"has a wp of 4097: the chunk has 4096 blocks");
 	bad(DRIVE(",'chunks':[{'grp':0,'pu':0,'chk':0,'state':'offline','wp':1}]"), "d.chunks[0]",
 		"is offline: that has no wp");
 	bad("{'id':'n','type':'nvme','inject':[]}", "d.inject",
@@ -201,8 +200,7 @@ bad_lines_are_named(void **state)
 		{INJECT_CHUNK, "grp=0 pu=0 chk=0 state=BROKEN\n",
 			"chunkinfo 'c' line 1: 'state=BROKEN' must be FREE, OPEN, CLOSED or "
 			"OFFLINE"},
-		{INJECT_CHUNK, "grp=0 pu=0 chk=0\n",
-			"chunkinfo 'c' line 1: state= is missing"},
+		{INJECT_CHUNK, "grp=0 pu=0 chk=0\n", "chunkinfo 'c' line 1: state= is missing"},
 		{INJECT_CHUNK, "ns=2 grp=0 pu=0 chk=0 state=FREE\n",
 			"chunkinfo 'c' line 1: 'ns=2' must be a number from 0 to 1"},
 		{INJECT_CHUNK, "grp=0 pu=0 chk=0 state=OPEN wp=5000\n",

@@ -312,7 +312,8 @@ count_files(void)
 static void
 images_are_sparse_and_of_their_size(void **state)
 {
-	struct device_conf devices[] = {{.id = (char *)"a", .type = DEVICE_NVME, .mdts = 7, .size = 8LL << 30},
+	struct device_conf devices[] = {
+		{.id = (char *)"a", .type = DEVICE_NVME, .mdts = 7, .size = 8LL << 30},
 		{.id = (char *)"b", .type = DEVICE_NVME, .mdts = 7, .size = 1 << 20}};
 	struct stat st;
 
@@ -332,7 +333,8 @@ images_are_sparse_and_of_their_size(void **state)
 static void
 an_image_of_another_size_is_not_touched(void **state)
 {
-	struct device_conf d = {.id = (char *)"a", .type = DEVICE_NVME, .mdts = 7, .size = 8LL << 30};
+	struct device_conf d = {
+		.id = (char *)"a", .type = DEVICE_NVME, .mdts = 7, .size = 8LL << 30};
 	struct stat st;
 
 	make_images(&d, 1, NVME_CAPS, "/q/qemu");
