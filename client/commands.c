@@ -50,6 +50,11 @@ static const struct opt device_options[] = {
 	{NULL},
 };
 
+static const struct opt import_options[] = {
+	{"dry-run", 'n', OPT_FLAG, NULL, "only say what would become of each variable"},
+	{NULL},
+};
+
 static const struct opt argv_options[] = {
 	{"explain", 0, OPT_FLAG, NULL, "an option a line, and which key or default made it"},
 	{NULL},
@@ -142,6 +147,16 @@ const struct command commands[] = {
 		"Exit codes: 65 there is one already, a bad name, a missing file; 78 a bad "
 		"value.\n",
 		.flags = CMD_GUEST, .options = create_options, .run = cmd_create},
+	{"import", "Guests", "[GUEST] [--dry-run]",
+		"define a guest by CIJOE's variables in the environment",
+		"Takes the QEMU_* variables that CIJOE's target_env.sh exports (2018 and 2019 "
+		"names), SSH_USER and SSH_PORT, and says of each whether it is used, and as which "
+		"key of guest.json, ignored, and why, or unknown. A folder that is a guest without "
+		"a guest.json gets one. Files in the guest's folder are named relative to it.\n\n"
+		"Example: . ./target_env.sh && cijqemuctl import\n\n"
+		"Exit codes: 65 a value that makes no sense, a missing file, or the guest has a "
+		"guest.json; 78 the definition that comes out of it is not valid.\n",
+		.flags = CMD_GUEST, .options = import_options, .run = cmd_import},
 	{"set", "Guests", "GUEST KEY=VALUE…", "change a guest's definition",
 		"Takes effect at the next start. KEY is dotted, with arrays by index or device id; "
 		"VALUE is JSON where it parses as JSON, else a string; null removes the key.\n\n"

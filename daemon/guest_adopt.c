@@ -230,7 +230,8 @@ static void
 adopt_drives(struct guest *guest)
 {
 	_cleanup_json_ struct json_object *devices = json_object_get(
-		guest->run.devices ? guest->run.devices : guest->conf.devices_json);
+		guest->run.devices ? guest->run.devices
+				   : cij_json_get(guest->conf.json, "devices"));
 
 	guest_drives_set(guest, devices, DRIVE_UNKNOWN);
 }

@@ -275,7 +275,7 @@ guest_start(struct guest *guest, const struct peer *by, bool paused, struct cij_
 		.by_pid = by->pid,
 		.started = time(NULL),
 		.boot_ms = -1};
-	guest_drives_set(guest, guest->conf.devices_json, DRIVE_PRESENT);
+	guest_drives_set(guest, cij_json_get(guest->conf.json, "devices"), DRIVE_PRESENT);
 	guest->last_port = last_port;
 	guest->paused_start = paused;
 	guest->start_err.class = CIJ_E_NONE;
