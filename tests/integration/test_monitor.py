@@ -85,6 +85,7 @@ class Qmp(Raw):
     def __init__(self, path, negotiate=True):
         super().__init__(path)
         self.greeting = json.loads(self.line())
+        assert "QMP" in self.greeting, self.greeting
         self.events = []
         if negotiate:
             assert self.ask({"execute": "qmp_capabilities"}) == {"return": {}}
