@@ -370,7 +370,7 @@ guest_ended(struct guest *guest, enum gevent event)
 struct qmp *
 guest_monitor(struct guest *guest, struct cij_error *err)
 {
-	if (guest->qmp && is_up(guest))
+	if (guest->monitor && is_up(guest)) /* it is lent out from when it is negotiated */
 		return guest->qmp;
 	if (is_up(guest))
 		cij_error_set(err, CIJ_E_QEMU_FAILED,
@@ -384,10 +384,5 @@ guest_monitor(struct guest *guest, struct cij_error *err)
 struct monitor *
 guest_monitor_shared(struct guest *guest, struct cij_error *err)
 {
-	if (!guest_monitor(guest, err))
-		return NULL;
-	if (!guest->monitor)
-		cij_error_set(err, CIJ_E_QEMU_FAILED,
-			"guest '%s' runs, but its monitor does not answer", guest->name);
-	return guest->monitor;
+	return guest_monitor(guest, err) ? guest->monitor : NULL;
 }
