@@ -376,6 +376,12 @@ console_head(const struct console *console)
 	return console->log.head;
 }
 
+bool
+console_bounded(const struct console *console)
+{
+	return console->log.no_punch == 0;
+}
+
 const struct logindex *
 console_index(const struct console *console)
 {

@@ -68,6 +68,8 @@ void console_release(struct console *console);
 uint64_t console_bytes(struct console *console);
 /* Bytes before this offset are gone. */
 uint64_t console_head(const struct console *console);
+/* Whether its log stays under its limit: not, where the file system makes no holes. */
+bool console_bounded(const struct console *console);
 /* When which byte came; weak. */
 const struct logindex *console_index(const struct console *console);
 size_t console_viewers(const struct console *console);

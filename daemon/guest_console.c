@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "daemon/clock.h"
+#include "daemon/fileio.h"
 #include "daemon/guest_impl.h"
 #include "daemon/log.h"
 #include "proto/json.h"
@@ -103,4 +104,15 @@ guest_open_console(struct guest *guest)
 		&(struct console_files){files->log_fd, files->fifo_fd, files->index_fd},
 		(uint64_t)guest->conf.log.limit, &console_ops, guest);
 	files->log_fd = files->fifo_fd = files->index_fd = -1;
+}
+
+void
+guest_cut_logs(struct guest *guest)
+{
+	_cleanup_close_ int logs = dir_open_at(guest->dir_fd, "logs");
+	unsigned keep = (unsigned)guest->conf.log.keep, last = guest->run.number;
+
+	for (unsigned n = last - 1; logs >= 0 && n > 0 && last - n < keep; n--)
+		logcut_start(guest->sv->logcuts, logs, n, (uint64_t)guest->conf.log.limit,
+			guest->uid, guest->gid);
 }

@@ -131,6 +131,8 @@ void guest_watch_boot(struct guest *guest);
 /* guest_console.c */
 /* The console takes over run_files but for qemu_fd. */
 void guest_open_console(struct guest *guest);
+/* Cuts the logs of runs before this one to log.limit, where they could not be kept under it. */
+void guest_cut_logs(struct guest *guest);
 
 /* guest_monitor.c */
 int guest_monitor_connect(struct guest *guest);

@@ -155,6 +155,7 @@ make_run(struct guest *guest, struct cij_error *err)
 		    &guest->run_files, err) < 0)
 		return -1;
 	guest_open_console(guest);
+	guest_cut_logs(guest);
 	return 0;
 }
 

@@ -136,6 +136,9 @@ remove_run(int logs, unsigned number)
 	for (size_t i = 0; i < cij_array_size(suffixes); i++) {
 		file_name(name, sizeof(name), number, suffixes[i]);
 		unlinkat(logs, name, 0);
+		/* what a daemon that was ended in the middle of cutting it has left */
+		snprintf(name, sizeof(name), ".%04u.%s.cut", number, suffixes[i]);
+		unlinkat(logs, name, 0);
 	}
 }
 

@@ -124,6 +124,7 @@ view_console(const struct guest *guest, const struct guest_status *status)
 	cij_json_add_int(obj, "bytes", (int64_t)console_bytes(status->console));
 	cij_json_add_int(obj, "viewers", (int64_t)console_viewers(status->console));
 	json_object_object_add(obj, "writer", writer ? view_who(viewer_peer(writer)) : NULL);
+	cij_json_add_bool(obj, "bounded", console_bounded(status->console));
 	view_add_gap(obj, console_index(status->console));
 	return obj;
 }
