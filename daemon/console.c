@@ -10,8 +10,7 @@
 
 #include "daemon/log.h"
 
-/* After news the hub waits so long before it looks: a flood of one-byte writes costs one wake-up.
- */
+/* After a look at the logs the next is so far away: a flood of one-byte writes costs one a ms. */
 #define NEWS_DELAY_USEC 1000
 
 /* Where inotify has no room for another log, it is looked at so often. */
@@ -24,6 +23,15 @@
 #define FIFO_BYTES 8192
 
 static void unwatch_log(struct console *console);
+
+/* Holes may have been made in what was read. */
+static void
+forget_blocks(struct console *console)
+{
+	for (size_t i = 0; i < N_BLOCKS; i++)
+		if (console->hub->blocks[i].console == console)
+			console->hub->blocks[i].console = NULL;
+}
 
 /* Those who stood where a hole was made now go on behind it, and are told how much they lost. */
 static void
@@ -49,8 +57,7 @@ look(struct console *console)
 	unsigned news = console_log_look(&console->log);
 
 	if (news & CONSOLE_LOG_PUNCHED) {
-		if (console->hub->block_of == console)
-			console->hub->block_of = NULL;
+		forget_blocks(console);
 		skip_hole(console);
 	}
 	if (console->ops && (news & ~(CONSOLE_LOG_GREW | CONSOLE_LOG_PUNCHED)))
@@ -75,16 +82,6 @@ console_pump(struct console *console)
 }
 
 static void
-on_news(evutil_socket_t fd, short what, void *arg)
-{
-	struct console_hub *hub = arg;
-
-	/* Read when the delay is over: until then equal events melt into one. */
-	event_del(hub->news);
-	event_add(hub->delay, &(struct timeval){0, NEWS_DELAY_USEC});
-}
-
-static void
 mark_dirty(struct console_hub *hub, const struct inotify_event *event)
 {
 	struct console *console;
@@ -94,27 +91,52 @@ mark_dirty(struct console_hub *hub, const struct inotify_event *event)
 			console->dirty = true;
 }
 
-static void
-on_delay(evutil_socket_t fd, short what, void *arg)
+/* Takes in what inotify has, and serves the consoles that have grown. Returns whether any has. */
+static bool
+take_news(struct console_hub *hub)
 {
-	struct console_hub *hub = arg;
 	char buf[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
 	struct console *console, *next;
+	bool any = false;
 	ssize_t n;
 
-	while ((n = read(hub->inotify_fd, buf, sizeof(buf))) > 0)
+	while ((n = read(hub->inotify_fd, buf, sizeof(buf))) > 0) {
+		any = true;
 		for (char *p = buf; p < buf + n;) {
 			const struct inotify_event *event = (struct inotify_event *)p;
 
 			mark_dirty(hub, event);
 			p += sizeof(*event) + event->len;
 		}
-	event_add(hub->news, NULL);
-	for (console = LIST_FIRST(&hub->consoles); console; console = next) {
+	}
+	for (console = LIST_FIRST(&hub->consoles); any && console; console = next) {
 		next = LIST_NEXT(console, link);
 		if (console->dirty)
 			console_pump(console);
 	}
+	return any;
+}
+
+/* The first news is passed on at once; then for a while equal events melt into one. */
+static void
+on_news(evutil_socket_t fd, short what, void *arg)
+{
+	struct console_hub *hub = arg;
+
+	event_del(hub->news);
+	(void)take_news(hub);
+	event_add(hub->delay, &(struct timeval){0, NEWS_DELAY_USEC});
+}
+
+static void
+on_delay(evutil_socket_t fd, short what, void *arg)
+{
+	struct console_hub *hub = arg;
+
+	if (take_news(hub))
+		event_add(hub->delay, &(struct timeval){0, NEWS_DELAY_USEC});
+	else
+		event_add(hub->news, NULL);
 }
 
 static void
@@ -153,8 +175,7 @@ console_free(struct console *console)
 	console->ops = NULL;
 	while ((viewer = TAILQ_FIRST(&console->viewers)))
 		viewer_free(viewer);
-	if (console->hub->block_of == console)
-		console->hub->block_of = NULL;
+	forget_blocks(console);
 	unwatch_log(console);
 	LIST_REMOVE(console, link);
 	event_free(console->fifo_room);
@@ -418,23 +439,41 @@ console_offset(struct console *console, int64_t from)
 	return (uint64_t)from < end ? (uint64_t)from : end;
 }
 
+/* The block of this place, or the one that was not used for longest, emptied. */
+static struct block *
+find_block(struct console *console, uint64_t at)
+{
+	struct console_hub *hub = console->hub;
+	struct block *oldest = &hub->blocks[0];
+
+	for (size_t i = 0; i < N_BLOCKS; i++) {
+		struct block *block = &hub->blocks[i];
+
+		if (block->console == console && block->at == at)
+			return block;
+		if (block->used < oldest->used)
+			oldest = block;
+	}
+	oldest->console = console;
+	oldest->at = at;
+	oldest->len = 0;
+	return oldest;
+}
+
 size_t
 console_read(struct console *console, uint64_t offset, const char **at)
 {
-	struct console_hub *hub = console->hub;
+	struct block *block = find_block(console, offset / BLOCK_SIZE * BLOCK_SIZE);
+	size_t skip = offset - block->at;
 	ssize_t n;
 
-	if (hub->block_of == console && offset >= hub->block_at &&
-		offset < hub->block_at + hub->block_len) {
-		*at = hub->block + (offset - hub->block_at);
-		return hub->block_at + hub->block_len - offset;
+	block->used = ++console->hub->reads;
+	if (block->len <= skip) { /* the log has grown since it was read, or it never was */
+		n = pread(console->log.fd, block->data + block->len, BLOCK_SIZE - block->len,
+			(off_t)(block->at + block->len));
+		if (n > 0)
+			block->len += (size_t)n;
 	}
-	n = pread(console->log.fd, hub->block, sizeof(hub->block), (off_t)offset);
-	if (n <= 0)
-		return 0;
-	hub->block_of = console;
-	hub->block_at = offset;
-	hub->block_len = n;
-	*at = hub->block;
-	return n;
+	*at = block->data + skip;
+	return block->len > skip ? block->len - skip : 0;
 }

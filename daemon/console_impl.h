@@ -7,8 +7,12 @@
 #include "daemon/console.h"
 #include "daemon/console_log.h"
 
-/* One read of the log, shared by the viewers that stand at the same offset. */
-#define BLOCK_SIZE (128 * 1024)
+/*
+ * Blocks of logs that were read last, shared by all viewers: those of one console are seldom further
+ * apart than what their sockets hold, some 200 KiB.
+ */
+#define BLOCK_SIZE (64 * 1024)
+#define N_BLOCKS 8
 
 /* A viewer that catches up yields to the others after so much. */
 #define TURN_BYTES (1024 * 1024)
@@ -16,22 +20,27 @@
 /* Keys that QEMU has not taken yet; the connection is not read while there are more. */
 #define INPUT_MAX (64 * 1024)
 
+struct block {
+	const struct console *console; /* NULL: empty */
+	uint64_t at; /* a multiple of BLOCK_SIZE */
+	size_t len;
+	uint64_t used; /* when, in reads */
+	char data[BLOCK_SIZE];
+};
+
 struct console_hub {
 	struct event_base *base; /* weak */
 	int inotify_fd;
 	struct event *news; /* inotify has something to say */
-	struct event *delay; /* look now */
+	struct event *delay; /* long enough since the last look */
 	struct event *poll; /* for logs without a watch */
 	struct event *retry; /* a disk was full */
 	struct event *reaper; /* a released console has lost its last viewer */
 	LIST_HEAD(, console) consoles;
 	size_t n_polled;
 	uint64_t last_viewer; /* the number given last */
-	/* the block read last */
-	const struct console *block_of;
-	uint64_t block_at;
-	size_t block_len;
-	char block[BLOCK_SIZE];
+	uint64_t reads;
+	struct block blocks[N_BLOCKS];
 };
 
 struct console {

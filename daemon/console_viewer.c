@@ -122,6 +122,8 @@ viewer_pump(struct viewer *viewer)
 			break;
 		viewer->offset += n;
 		sent += n;
+		if ((size_t)n < len) /* its socket is full */
+			break;
 	}
 	viewer->blocked = viewer->offset < console->log.size;
 	if (viewer->blocked)
