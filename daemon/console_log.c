@@ -45,12 +45,21 @@ file_size(int fd, struct stat *st)
 	return fstat(fd, st) == 0 && st->st_size > 0 ? (uint64_t)st->st_size : 0;
 }
 
+/* No more ahead than the log may have behind. */
+static uint64_t
+most_ahead(const struct console_log *log)
+{
+	return log->limit > 0 && log->limit < ALLOCATE_MAX ? log->limit : ALLOCATE_MAX;
+}
+
 void
 console_log_open(struct console_log *log, int fd, int index_fd, uint64_t limit, bool live)
 {
 	struct stat st;
 
 	*log = (struct console_log){.fd = fd, .live = live, .limit = limit, .step = ALLOCATE_MIN};
+	if (log->step > most_ahead(log))
+		log->step = most_ahead(log);
 	log->size = file_size(fd, &st);
 	log->head = console_log_find_head(fd);
 	if (log->head > log->size)
@@ -135,14 +144,11 @@ disk_has_room(const struct console_log *log)
 static bool
 allocate_step(struct console_log *log)
 {
-	/* No more ahead than the log may have behind. */
-	if (log->limit > 0 && log->step > log->limit)
-		log->step = log->limit;
 	for (uint64_t want = log->step; want >= ALLOCATE_LEAST; want /= 2) {
 		if (fallocate(log->fd, FALLOC_FL_KEEP_SIZE, (off_t)log->allocated, (off_t)want) ==
 			0) {
 			log->allocated += want;
-			if (want == log->step && log->step < ALLOCATE_MAX)
+			if (want == log->step && log->step * 2 <= most_ahead(log))
 				log->step *= 2;
 			return true;
 		}

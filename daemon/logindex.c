@@ -228,8 +228,8 @@ logindex_note(struct logindex *index, uint64_t from, uint64_t to, struct logtime
 	/* Back before what was noted: the log was cut by its owner. */
 	if (index->fd < 0 || to <= from || from < index->last.offset)
 		return;
-	if (index->last.kind == LOGINDEX_NONE ||
-		now.mono - index->last.time.mono >= step_usec(index, to))
+	if (index->last.kind == LOGINDEX_NONE || now.mono < index->last.time.mono ||
+		now.mono - step_usec(index, to) >= index->last.time.mono)
 		append(index, &record);
 	note_seen(index, to, now);
 }
@@ -284,7 +284,9 @@ logindex_wall(
 		if (anchor.mono < record->time.mono)
 			return record->time.wall;
 	}
-	return anchor.wall - (anchor.mono - record->time.mono);
+	/* Unsigned: what stands in the file may be anything, and must not overflow. */
+	return (int64_t)((uint64_t)anchor.wall -
+			 ((uint64_t)anchor.mono - (uint64_t)record->time.mono));
 }
 
 size_t

@@ -193,7 +193,7 @@ run_files_make(
 	if (logs < 0)
 		return cij_error_errno(
 			err, CIJ_E_NO_RESOURCES, errno, "cannot make the folder 'logs'");
-	prune(logs, keep - 1);
+	prune(logs, keep > 1 ? keep - 1 : 1);
 	remove_run(logs, number); /* what a start that was cut short left without its .out */
 	file_name(name, sizeof(name), number, "out");
 	out = openat(logs, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
