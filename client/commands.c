@@ -106,6 +106,9 @@ static const struct opt logs_options[] = {
 	{"follow", 'f', OPT_FLAG, NULL, "go on until the run ends"},
 	{"lines", 'n', OPT_VALUE, "LINES", "only the last LINES lines"},
 	{"boot", 0, OPT_VALUE, "N", "the run of that number; 0 = the last, -1 = the one before"},
+	{"since", 0, OPT_VALUE, "TIME",
+		"what came since then: 10m (ago), 10:40, or 2026-11-22T10:40:05Z"},
+	{"timestamps", 't', OPT_FLAG, NULL, "before each line when it came"},
 	{"raw", 0, OPT_FLAG, NULL, "leave control sequences in, on a terminal too"},
 	{NULL},
 };
@@ -236,7 +239,8 @@ const struct command commands[] = {
 		"Example: cijqemuctl console emujoe --from -20\n"
 		"         echo 'dmesg | tail' | cijqemuctl console emujoe\n",
 		.flags = CMD_GUEST, .options = console_options, .run = cmd_console},
-	{"logs", "Console", "GUEST [-f] [-n LINES] [--boot N] [--raw]",
+	{"logs", "Console",
+		"GUEST [-f] [-n LINES] [--boot N] [--since TIME] [--timestamps] [--raw]",
 		"what the guest has printed on its console",
 		"On a terminal control sequences other than colours are left out unless --raw is "
 		"given.\n\n"

@@ -357,6 +357,7 @@ guest_ended(struct guest *guest, enum gevent event)
 	guest->run.reason = guest->reason;
 	save_run(guest);
 	log_end(guest);
+	console_end(guest->console);
 	close_run(guest);
 	ports_give_back(guest->sv->ports, guest->run.port);
 	if (sockets >= 0) {

@@ -217,12 +217,9 @@ adopt_console(struct guest *guest)
 {
 	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
 
-	run_files_open(guest->dir_fd, guest->run.number, &guest->run_files);
-	if (guest->run_files.log_fd < 0)
-		return;
-	guest->console = console_new(guest->sv->consoles, guest->run_files.log_fd,
-		guest->run_files.fifo_fd, &guest_console_ops, guest);
-	guest->run_files.log_fd = guest->run_files.fifo_fd = -1;
+	run_files_open(guest->dir_fd, guest->run.number, false, &guest->run_files);
+	if (guest->run_files.log_fd >= 0)
+		guest_open_console(guest);
 }
 
 /* What it was started with and what was plugged in since; its monitor tells what is still there. */

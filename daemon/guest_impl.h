@@ -121,13 +121,18 @@ int guest_sockets_dir(struct guest *guest, struct cij_error *err);
 void guest_files_clear(struct guest_files *files);
 
 /* guest_start.c */
-extern const struct console_ops guest_console_ops;
 void guest_start_deadline(struct guest *guest);
 void guest_start_monitor_ready(struct guest *guest);
 void guest_start_fail(struct guest *guest, const struct cij_error *err);
 void guest_start_cancel(struct guest *guest);
 void guest_up(struct guest *guest, bool paused);
 void guest_watch_boot(struct guest *guest);
+
+/* guest_console.c */
+/* The console takes over run_files but for qemu_fd. */
+void guest_open_console(struct guest *guest);
+/* Cuts the logs of runs before this one to log.limit, where they could not be kept under it. */
+void guest_cut_logs(struct guest *guest);
 
 /* guest_monitor.c */
 int guest_monitor_connect(struct guest *guest);

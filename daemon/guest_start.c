@@ -144,23 +144,6 @@ spawn_qemu(struct guest *guest, struct cij_error *err)
 	return guest->proc ? 0 : -1;
 }
 
-static void
-on_console_changed(void *arg, const char *what, const struct viewer *viewer)
-{
-	struct guest *guest = arg;
-	struct json_object *data = json_object_new_object();
-	const struct peer *peer = viewer_peer(viewer);
-
-	cij_json_add_str(data, "guest", guest->name);
-	cij_json_add_str(data, "what", what);
-	cij_json_add_int(data, "uid", peer->uid);
-	cij_json_add_int(data, "pid", peer->pid);
-	cij_json_add_str(data, "mode", viewer_mode_name(viewer_mode(viewer)));
-	notify_send(guest->sv->notify, "CONSOLE", guest->name, data);
-}
-
-const struct console_ops guest_console_ops = {on_console_changed};
-
 static int
 make_run(struct guest *guest, struct cij_error *err)
 {
@@ -171,9 +154,8 @@ make_run(struct guest *guest, struct cij_error *err)
 	if (run_files_make(guest->dir_fd, guest->run.number, (unsigned)guest->conf.log.keep,
 		    &guest->run_files, err) < 0)
 		return -1;
-	guest->console = console_new(guest->sv->consoles, guest->run_files.log_fd,
-		guest->run_files.fifo_fd, &guest_console_ops, guest);
-	guest->run_files.log_fd = guest->run_files.fifo_fd = -1;
+	guest_open_console(guest);
+	guest_cut_logs(guest);
 	return 0;
 }
 

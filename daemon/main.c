@@ -196,6 +196,7 @@ set_up(struct daemon *daemon)
 	sv->ports = ports_new();
 	sv->probes = probes_new(sv->base);
 	sv->consoles = console_hub_new(sv->base);
+	sv->logcuts = logcuts_new(sv->base);
 	daemon->registry = registry_new(sv);
 	daemon->term = watch_signal(daemon, SIGTERM, on_term);
 	daemon->intr = watch_signal(daemon, SIGINT, on_term);
@@ -210,6 +211,7 @@ tear_down(struct daemon *daemon)
 	server_free(daemon->server);
 	registry_free(daemon->registry);
 	console_hub_free(sv->consoles);
+	logcuts_free(sv->logcuts);
 	probes_free(sv->probes);
 	proc_forget_all();
 	monitor_forget_all();
