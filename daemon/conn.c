@@ -27,7 +27,6 @@ struct conn {
 	struct bufferevent *bev;
 	struct event *resume; /* look at the input again, from the loop */
 	struct peer peer;
-	const struct access_rule *rule; /* weak */
 	struct registry *registry; /* weak */
 	const struct conn_ops *ops;
 	void *arg; /* weak */
@@ -227,8 +226,8 @@ on_end(struct bufferevent *bev, short what, void *arg)
 }
 
 struct conn *
-conn_new(struct event_base *base, int fd, const struct peer *peer, const struct access_rule *rule,
-	struct registry *registry, const struct conn_ops *ops, void *arg)
+conn_new(struct event_base *base, int fd, const struct peer *peer, struct registry *registry,
+	const struct conn_ops *ops, void *arg)
 {
 	struct conn *conn = calloc(1, sizeof(*conn));
 	_cleanup_json_ struct json_object *greeting = cij_message_greeting();
@@ -236,7 +235,6 @@ conn_new(struct event_base *base, int fd, const struct peer *peer, const struct 
 	if (!conn)
 		abort();
 	conn->peer = *peer;
-	conn->rule = rule;
 	conn->registry = registry;
 	conn->ops = ops;
 	conn->arg = arg;
@@ -256,12 +254,6 @@ const struct peer *
 conn_peer(const struct conn *conn)
 {
 	return &conn->peer;
-}
-
-const struct access_rule *
-conn_rule(const struct conn *conn)
-{
-	return conn->rule;
 }
 
 void

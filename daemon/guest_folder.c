@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "daemon/fileio.h"
-#include "daemon/users.h"
 #include "proto/text.h"
 
 #define GUEST_JSON_DEPTH_MAX 16
@@ -328,24 +327,4 @@ guest_problems(struct guest *guest, struct cij_problems *problems)
 	define(guest, json, &conf, &files, problems);
 	guest_conf_clear(&conf);
 	guest_files_clear(&files);
-}
-
-bool
-guest_shared_with(const struct guest *guest, const struct peer *peer)
-{
-	char **shares = guest->conf.share.items;
-
-	for (size_t i = 0; i < guest->conf.share.n; i++) {
-		const char *user;
-		gid_t gid;
-
-		if (shares[i][0] == '@') {
-			gid = group_id(shares[i] + 1);
-			if (gid != (gid_t)-1 && peer_in_group(peer, gid))
-				return true;
-		} else if ((user = user_name(peer->uid)) && strcmp(user, shares[i]) == 0) {
-			return true;
-		}
-	}
-	return false;
 }

@@ -7,6 +7,7 @@
 #include "daemon/access.h"
 #include "daemon/conf.h"
 #include "daemon/console.h"
+#include "daemon/history.h"
 #include "daemon/notify.h"
 #include "daemon/ports.h"
 #include "daemon/probe.h"
@@ -14,11 +15,12 @@
 struct services {
 	struct event_base *base;
 	const struct daemon_conf *conf;
-	struct access_rule rule;
+	struct access_rule rule; /* who is an admin */
 	struct probes *probes;
 	struct console_hub *consoles;
 	struct ports *ports;
 	struct notify *notify;
+	struct history *history;
 	int guests_fd; /* the folder of all guests' folders */
 	int run_fd; /* RUNDIR/guests: a folder of sockets for each guest */
 };
