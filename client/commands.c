@@ -107,6 +107,14 @@ static const struct opt logs_options[] = {
 
 static const struct opt events_options[] = {
 	{"follow", 'f', OPT_FLAG, NULL, "go on until interrupted (as without it)"},
+	{"history", 0, OPT_FLAG, NULL, "who changed what until now, with what result"},
+	{"lines", 'n', OPT_VALUE, "LINES", "of the history, the last LINES (100)"},
+	{NULL},
+};
+
+static const struct opt share_options[] = {
+	{"add", 'a', OPT_VALUE, "USER|@GROUP", "let them operate the guest"},
+	{"remove", 'r', OPT_VALUE, "USER|@GROUP", "shut them out again"},
 	{NULL},
 };
 
@@ -301,10 +309,20 @@ const struct command commands[] = {
 		"Example: cijqemuctl doctor\n\n"
 		"Exit codes: 1 when something fails.\n",
 		.run = cmd_doctor},
-	{"events", "Other", "[-f] [GUEST|GLOB…]",
+	{"share", "Sharing", "GUEST [--add USER|@GROUP]… [--remove USER|@GROUP]…",
+		"who else may operate a guest",
+		"Those named may start and stop it, type on its console and log in; only its owner "
+		"and admins change or delete it. Takes effect at once. A number is a uid, behind @ "
+		"a gid. Without an option: prints them, one a line.\n\n"
+		"Example: cijqemuctl share emujoe --add anna --add @storage\n",
+		.flags = CMD_GUEST, .options = share_options, .run = cmd_share},
+	{"events", "Other", "[-f] [--history [-n LINES]] [GUEST|GLOB…]",
 		"what happens, one event a line, until interrupted",
-		"With --json each line is the event as the daemon gives it.\n\n"
-		"Example: cijqemuctl events 'emu*' --json | jq -r .event\n",
+		"With --json each line is the event as the daemon gives it. With --history: who "
+		"changed what, when, with what result, and what was refused; what was typed is not "
+		"recorded.\n\n"
+		"Example: cijqemuctl events 'emu*' --json | jq -r .event\n"
+		"         cijqemuctl events --history emujoe -n 20\n",
 		.max_args = CMD_ANY, .options = events_options, .run = cmd_events},
 	{"help", "Other", "[COMMAND]", "this list, or how one command is used",
 		"Example: cijqemuctl help console\n", .max_args = 1, .run = cmd_help},

@@ -48,13 +48,13 @@ const struct guest_conf *guest_conf(const struct guest *guest);
 /* Whether guest.json says that it is shared with @peer. */
 bool guest_shared_with(const struct guest *guest, const struct peer *peer);
 /* What @peer may do at most, leases aside. */
-enum access guest_access(const struct guest *guest, const struct peer *peer);
+enum access guest_access(struct guest *guest, const struct peer *peer);
 /*
  * Whether @peer may do what takes @need, leases and all. 0, or -1 with Denied or Leased, whose text
  * says who may @what ("guest-start") instead and how to become one of them.
  */
-int guest_allow(const struct guest *guest, const struct peer *peer, enum access need,
-	const char *what, struct cij_error *err);
+int guest_allow(struct guest *guest, const struct peer *peer, enum access need, const char *what,
+	struct cij_error *err);
 
 /* What there is to tell about a guest; pointers are weak, NULL = not known. */
 struct guest_status {

@@ -1,6 +1,7 @@
 /* Who may do what to a guest: the rule of access.h with its owner, its shares and its lease. */
 #include "daemon/guest_impl.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -23,6 +24,43 @@ means(const char *share, const struct peer *peer)
 	return group ? peer_in_group(peer, id) : peer->uid == id;
 }
 
+/*
+ * What runs keeps its definition, but not those it is shared with: somebody shut out is out at
+ * once, by hand or by 'share'. A guest.json that cannot be read changes nothing.
+ */
+static void
+refresh_shares(struct guest *guest)
+{
+	_cleanup_problems_ struct cij_problems problems = {0};
+	_cleanup_json_ struct json_object *json = NULL;
+	struct guest_conf conf;
+	struct cij_error err;
+	struct stat st = {0};
+
+	if (guest->state == GS_STOPPED || guest->state == GS_BROKEN || guest->dir_fd < 0)
+		return;
+	{
+		_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
+
+		if (fstatat(guest->dir_fd, "guest.json", &st, AT_SYMLINK_NOFOLLOW) < 0)
+			st = (struct stat){0};
+	}
+	if (memcmp(&st.st_mtim, &guest->share_st.st_mtim, sizeof(st.st_mtim)) == 0 &&
+		st.st_ino == guest->share_st.st_ino && st.st_size == guest->share_st.st_size)
+		return;
+	guest->share_st = st;
+	json = guest_config_read(guest, &err);
+	if (err.class == CIJ_E_NONE && guest_conf_decode(&conf, json, &problems) == 0) {
+		struct cij_list was = guest->conf.share;
+
+		guest->conf.share = conf.share;
+		conf.share = was;
+		guest_conf_clear(&conf);
+	} else if (err.class == CIJ_E_NONE) {
+		guest_conf_clear(&conf);
+	}
+}
+
 bool
 guest_shared_with(const struct guest *guest, const struct peer *peer)
 {
@@ -35,8 +73,9 @@ guest_shared_with(const struct guest *guest, const struct peer *peer)
 }
 
 enum access
-guest_access(const struct guest *guest, const struct peer *peer)
+guest_access(struct guest *guest, const struct peer *peer)
 {
+	refresh_shares(guest);
 	return access_level(&guest->sv->rule, peer, guest->uid, guest_shared_with(guest, peer));
 }
 
@@ -84,7 +123,7 @@ denied(const struct guest *guest, const struct peer *peer, enum access need, con
 }
 
 int
-guest_allow(const struct guest *guest, const struct peer *peer, enum access need, const char *what,
+guest_allow(struct guest *guest, const struct peer *peer, enum access need, const char *what,
 	struct cij_error *err)
 {
 	if (guest_access(guest, peer) < need)

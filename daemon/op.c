@@ -27,6 +27,7 @@ static const struct op *const ops[] = {
 	&op_guest_restart,
 	&op_guest_resume,
 	&op_guest_set,
+	&op_guest_share,
 	&op_guest_start,
 	&op_guest_stop,
 	&op_guest_validate,

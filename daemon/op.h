@@ -57,6 +57,8 @@ extern const struct op op_device_plug, op_device_unplug, op_device_format, op_de
 extern const struct op op_query_qemu;
 /* op_qmp.c */
 extern const struct op op_qmp_attach, op_qmp_execute, op_hmp;
+/* op_share.c */
+extern const struct op op_guest_share;
 /* op_history.c */
 extern const struct op op_query_history;
 /* op_daemon.c */
