@@ -249,6 +249,15 @@ on_probe(void *arg, const struct qemu_caps *caps, const struct cij_error *err)
 	guest->images = image_job_new(guest->sv->base, &spec, &start_images_ops, guest);
 }
 
+/* As the owner: whether a file is there that only root can see is not told. */
+static char *
+find_binary(const struct guest *guest, struct cij_error *err)
+{
+	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
+
+	return probe_find_qemu(guest->conf.qemu_home, guest->sv->conf->qemu_home, err);
+}
+
 int
 guest_start(struct guest *guest, const struct peer *by, bool paused, struct cij_error *err)
 {
@@ -266,7 +275,7 @@ guest_start(struct guest *guest, const struct peer *by, bool paused, struct cij_
 			guest->name);
 		return cij_error_hint(err, "try again when that is done");
 	}
-	qemu = probe_find_qemu(guest->conf.qemu_home, guest->sv->conf->qemu_home, err);
+	qemu = find_binary(guest, err);
 	if (!qemu)
 		return cij_error_prefix(err, "guest '%s' did not start", guest->name);
 	run_clear(&guest->run);
@@ -475,7 +484,7 @@ guest_find_qemu(const struct guest *guest, char **qemu, struct cij_error *err)
 {
 	if (guest->broken.class != CIJ_E_NONE)
 		return guest_refused(guest, GE_START, err);
-	*qemu = probe_find_qemu(guest->conf.qemu_home, guest->sv->conf->qemu_home, err);
+	*qemu = find_binary(guest, err);
 	return *qemu ? 0 : -1;
 }
 
