@@ -49,6 +49,8 @@ free_conn(struct conn *conn)
 	while ((request = LIST_FIRST(&conn->requests))) {
 		LIST_REMOVE(request, link);
 		request->conn = NULL;
+		if (request->gone)
+			request->gone(request);
 	}
 	if (conn->upgrade)
 		conn->upgrade(conn->upgrade_arg, -1, NULL);

@@ -123,10 +123,38 @@ denied(const struct guest *guest, const struct peer *peer, enum access need, con
 }
 
 int
+guest_allow_despite_lease(struct guest *guest, const struct peer *peer, enum access need,
+	const char *what, struct cij_error *err)
+{
+	return guest_access(guest, peer) < need ? denied(guest, peer, need, what, err) : 0;
+}
+
+static int
+check_lease(const struct guest *guest, const struct peer *peer, struct cij_error *err)
+{
+	return lease_check(
+		guest->sv->leases, guest->name, peer, access_is_admin(&guest->sv->rule, peer), err);
+}
+
+enum access
+guest_access_now(struct guest *guest, const struct peer *peer)
+{
+	enum access access = guest_access(guest, peer);
+
+	return access > ACCESS_VIEW && check_lease(guest, peer, NULL) < 0 ? ACCESS_VIEW : access;
+}
+
+struct json_object *
+guest_lease_view(const struct guest *guest)
+{
+	return lease_view(guest->sv->leases, guest->name);
+}
+
+int
 guest_allow(struct guest *guest, const struct peer *peer, enum access need, const char *what,
 	struct cij_error *err)
 {
-	if (guest_access(guest, peer) < need)
-		return denied(guest, peer, need, what, err);
-	return 0;
+	if (guest_allow_despite_lease(guest, peer, need, what, err) < 0)
+		return -1;
+	return need > ACCESS_VIEW ? check_lease(guest, peer, err) : 0;
 }

@@ -18,6 +18,7 @@
 #include "daemon/conf.h"
 #include "daemon/fileio.h"
 #include "daemon/launch.h"
+#include "daemon/lease_reset.h"
 #include "daemon/log.h"
 #include "daemon/monitor.h"
 #include "daemon/proc.h"
@@ -164,6 +165,7 @@ on_adopted(void *arg)
 		event_base_loopbreak(daemon->sv.base);
 		return;
 	}
+	lease_reset_begin(daemon->registry);
 	log_notice("ready: %zu guests under %s, %zu running; socket %s/%s", counts.total,
 		daemon->conf.guests_dir, counts.running, daemon->conf.run_dir, CIJ_SOCKET_NAME);
 	sd_notifyf(0, "READY=1\nSTATUS=%zu guests, %zu running", counts.total, counts.running);
@@ -207,6 +209,7 @@ set_up(struct daemon *daemon)
 	sv->rule = (struct access_rule){geteuid(), group_of(daemon->conf.admin_group)};
 	sv->notify = notify_new();
 	sv->history = history_new(daemon->state_fd);
+	sv->leases = leases_new(sv->base, daemon->state_fd, sv->notify);
 	sv->ports = ports_new();
 	sv->probes = probes_new(sv->base);
 	sv->consoles = console_hub_new(sv->base);
@@ -221,6 +224,7 @@ tear_down(struct daemon *daemon)
 {
 	struct services *sv = &daemon->sv;
 
+	leases_close(sv->leases);
 	server_free(daemon->server);
 	registry_free(daemon->registry);
 	console_hub_free(sv->consoles);
@@ -230,6 +234,7 @@ tear_down(struct daemon *daemon)
 	ports_free(sv->ports);
 	notify_free(sv->notify);
 	history_free(sv->history);
+	leases_free(sv->leases);
 	event_free(daemon->term);
 	event_free(daemon->intr);
 	event_free(daemon->hup);

@@ -33,6 +33,8 @@ static const struct op *const ops[] = {
 	&op_guest_validate,
 	&op_guest_wait,
 	&op_hmp,
+	&op_lease_acquire,
+	&op_lease_release,
 	&op_qmp_attach,
 	&op_qmp_execute,
 	&op_query_daemon,
@@ -40,6 +42,7 @@ static const struct op *const ops[] = {
 	&op_query_guest,
 	&op_query_guests,
 	&op_query_history,
+	&op_query_leases,
 	&op_query_operations,
 	&op_query_qemu,
 };
@@ -99,7 +102,10 @@ resolve_guest(struct request *request, const char *name, struct cij_error *err)
 	request->guest = registry_find(request->registry, name, err);
 	if (!request->guest)
 		return -1;
-	request->access = guest_access(request->guest, &request->peer);
+	request->access = guest_access_now(request->guest, &request->peer);
+	if (op->despite_lease)
+		return guest_allow_despite_lease(
+			request->guest, &request->peer, op->access, op->name, err);
 	return guest_allow(request->guest, &request->peer, op->access, op->name, err);
 }
 

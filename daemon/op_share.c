@@ -106,6 +106,7 @@ const struct op op_guest_share = {
 	.access = ACCESS_OWN,
 	.takes_guest = true,
 	.changes = true,
+	.despite_lease = true,
 	.table = &share_table,
 	.run = guest_share,
 	.doc = "let users and groups operate a guest, from now on",

@@ -107,6 +107,7 @@ drop(struct registry *registry, struct guest *guest)
 	bool there;
 	size_t at = position(registry, guest_name(guest), &there);
 
+	lease_forget(registry->sv->leases, guest_name(guest));
 	registry->n--;
 	memmove(registry->guests + at, registry->guests + at + 1,
 		(registry->n - at) * sizeof(*registry->guests));

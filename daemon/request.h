@@ -26,6 +26,8 @@ struct request {
 	const char *line; /* weak; as it came, while op->run() is called */
 	size_t line_len;
 	double began; /* monotonic */
+	/* The client went away: for work that is of no use then. May be NULL, may answer. */
+	void (*gone)(struct request *request);
 };
 
 /* The argument's text as the client wrote it, inside op->run(). False when that cannot be told. */

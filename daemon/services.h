@@ -8,6 +8,7 @@
 #include "daemon/conf.h"
 #include "daemon/console.h"
 #include "daemon/history.h"
+#include "daemon/lease.h"
 #include "daemon/notify.h"
 #include "daemon/ports.h"
 #include "daemon/probe.h"
@@ -21,6 +22,7 @@ struct services {
 	struct ports *ports;
 	struct notify *notify;
 	struct history *history;
+	struct leases *leases;
 	int guests_fd; /* the folder of all guests' folders */
 	int run_fd; /* RUNDIR/guests: a folder of sockets for each guest */
 };

@@ -97,7 +97,8 @@ class Lab(Daemon):
         return LabClient(user, self.read_only if read_only else self.socket)
 
     def ctl_as(self, user, *args, code=0, **kw):
-        env = {**self.client_env(kw.pop("env", None)), "HOME": "/nonexistent", "XDG_RUNTIME_DIR": ""}
+        env = {**self.client_env(kw.pop("env", None)), "HOME": "/nonexistent",
+               "XDG_RUNTIME_DIR": "", "PATH": "/usr/bin:/bin"}
         done = subprocess.run([BUILD / "cijqemuctl", *map(str, args)], capture_output=True, text=True, cwd="/",
                               stdin=subprocess.DEVNULL, env=env, timeout=HANG, **user.as_process, **kw)
         if code is not None:
