@@ -210,7 +210,8 @@ set_up(struct daemon *daemon)
 	sv->notify = notify_new();
 	sv->history = history_new(daemon->state_fd);
 	sv->leases = leases_new(sv->base, daemon->state_fd, sv->notify);
-	sv->ports = ports_new();
+	sv->ports = ports_new(daemon->conf.port_first, daemon->conf.port_last);
+	sv->admission = admission_new(&daemon->conf, NULL);
 	sv->probes = probes_new(sv->base);
 	sv->consoles = console_hub_new(sv->base);
 	daemon->registry = registry_new(sv);
@@ -232,6 +233,7 @@ tear_down(struct daemon *daemon)
 	proc_forget_all();
 	monitor_forget_all();
 	ports_free(sv->ports);
+	admission_free(sv->admission);
 	notify_free(sv->notify);
 	history_free(sv->history);
 	leases_free(sv->leases);

@@ -5,6 +5,7 @@
 #include <event2/event.h>
 
 #include "daemon/access.h"
+#include "daemon/admission.h"
 #include "daemon/conf.h"
 #include "daemon/console.h"
 #include "daemon/history.h"
@@ -20,6 +21,7 @@ struct services {
 	struct probes *probes;
 	struct console_hub *consoles;
 	struct ports *ports;
+	struct admission *admission;
 	struct notify *notify;
 	struct history *history;
 	struct leases *leases;

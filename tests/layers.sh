@@ -9,7 +9,7 @@ layer_of()
 	log | strv | sock | paths | as_owner | clock | users | fileio | wire) echo 1 ;;
 	conf | device_conf | guest_conf | guest_conf_* | geometry | inject | inject_* | argv | dialect | dialect_* | gstate | access | lease_book | qmp_policy | qmp_text) echo 2 ;;
 	proc | launch | qmp | probe | image | image_* | console | monitor | banner | monitor_*) echo 3 ;;
-	guest | guest_* | registry | run | notify | history | ports | lease | lease_reset | services) echo 4 ;;
+	guest | guest_* | registry | run | notify | history | ports | admission | lease | lease_reset | services) echo 4 ;;
 	view | request | conn | op | op_* | server) echo 5 ;;
 	main) echo 6 ;;
 	*)
