@@ -14,6 +14,7 @@ struct op {
 	enum access access; /* to the guest, where it takes one; else whoever may open the socket */
 	bool takes_guest; /* the first member of its arguments is the guest's name, a char * */
 	bool changes; /* something: it is logged */
+	bool despite_lease; /* also while somebody else holds the guest */
 	const struct cij_table *table;
 	/* Answers the request now or later, exactly once. */
 	void (*run)(struct request *request);
@@ -57,6 +58,12 @@ extern const struct op op_device_plug, op_device_unplug, op_device_format, op_de
 extern const struct op op_query_qemu;
 /* op_qmp.c */
 extern const struct op op_qmp_attach, op_qmp_execute, op_hmp;
+/* op_lease.c */
+extern const struct op op_lease_acquire, op_lease_release, op_query_leases;
+/* op_share.c */
+extern const struct op op_guest_share;
+/* op_history.c */
+extern const struct op op_query_history;
 /* op_daemon.c */
 extern const struct op op_query_daemon, op_query_operations, op_events_subscribe;
 
