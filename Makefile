@@ -28,7 +28,7 @@ ALL_LDFLAGS = -pie -Wl,--as-needed -Wl,-z,relro,-z,now $(LDFLAGS)
 
 pkg = $(shell $(PKG_CONFIG) $(1) $(2))
 PROTO_LIBS = $(call pkg,--libs,json-c)
-DAEMON_LIBS = $(call pkg,--libs,libevent_core json-c libsystemd uuid)
+DAEMON_LIBS = $(call pkg,--libs,libevent_core libevent_extra json-c libsystemd uuid) -lm
 SSH_LIBS = $(call pkg,--libs,libssh)
 
 proto_src = $(wildcard proto/*.c)

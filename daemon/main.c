@@ -19,6 +19,7 @@
 #include "daemon/fileio.h"
 #include "daemon/launch.h"
 #include "daemon/log.h"
+#include "daemon/metrics.h"
 #include "daemon/monitor.h"
 #include "daemon/proc.h"
 #include "daemon/registry.h"
@@ -30,6 +31,7 @@ struct daemon {
 	struct services sv;
 	struct registry *registry;
 	struct server *server;
+	struct metrics *metrics; /* NULL where its socket cannot be made */
 	int run_fd; /* RUNDIR */
 	struct event *term, *intr, *hup;
 	bool failed;
@@ -151,6 +153,10 @@ on_adopted(void *arg)
 		event_base_loopbreak(daemon->sv.base);
 		return;
 	}
+	daemon->metrics = metrics_new(daemon->sv.base, daemon->run_fd,
+		geteuid() == 0 && !daemon->conf.user_only, daemon->registry, &err);
+	if (!daemon->metrics)
+		log_warn("no metrics: %s", err.desc);
 	log_notice("ready: %zu guests under %s, %zu running; socket %s/%s", counts.total,
 		daemon->conf.guests_dir, counts.running, daemon->conf.run_dir, CIJ_SOCKET_NAME);
 	sd_notifyf(0, "READY=1\nSTATUS=%zu guests, %zu running", counts.total, counts.running);
@@ -208,6 +214,7 @@ tear_down(struct daemon *daemon)
 	struct services *sv = &daemon->sv;
 
 	server_free(daemon->server);
+	metrics_free(daemon->metrics);
 	registry_free(daemon->registry);
 	console_hub_free(sv->consoles);
 	probes_free(sv->probes);
@@ -237,6 +244,7 @@ run(struct daemon *daemon)
 	if (!daemon->failed)
 		log_notice("stopping; %zu guests go on", counts.running);
 	unlinkat(daemon->run_fd, CIJ_SOCKET_NAME, 0);
+	unlinkat(daemon->run_fd, METRICS_SOCKET_NAME, 0);
 	tear_down(daemon);
 	return daemon->failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

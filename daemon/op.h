@@ -57,6 +57,8 @@ extern const struct op op_device_plug, op_device_unplug, op_device_format, op_de
 extern const struct op op_query_qemu;
 /* op_qmp.c */
 extern const struct op op_qmp_attach, op_qmp_execute, op_hmp;
+/* op_stats.c */
+extern const struct op op_query_stats;
 /* op_daemon.c */
 extern const struct op op_query_daemon, op_query_operations, op_events_subscribe;
 
