@@ -86,6 +86,7 @@ struct guest {
 	struct guest_drive_list drives;
 	struct device_job *device_job; /* one at a time */
 	struct banner *banner;
+	bool boot_seen; /* from its begin: how long it takes can be told */
 	struct event *deadline; /* of a start, a stop, or a kill, by state */
 	struct event *ping; /* is the monitor still alive */
 	bool pinging;

@@ -14,7 +14,7 @@
 #define ANSWER_SECONDS 1
 
 /* Numbers younger than this are given again: many who ask cost QEMU no more than one. */
-#define FRESH_SECONDS 0.1
+#define FRESH_SECONDS 0.05
 
 /* The names of our own block devices are the drives' ids behind this (dialect.c). */
 #define DRIVE_PREFIX "drive-"
