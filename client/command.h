@@ -108,5 +108,6 @@ int cmd_qmp(struct call *call, struct cij_error *err);
 int cmd_events(struct call *call, struct cij_error *err);
 int cmd_exec(struct call *call, struct cij_error *err); /* handoff.c, or ssh_exec.c */
 int cmd_shell(struct call *call, struct cij_error *err); /* handoff.c, or ssh_shell.c */
+int cmd_top(struct call *call, struct cij_error *err); /* handoff.c, or top.c */
 
 #endif

@@ -110,6 +110,16 @@ static const struct opt events_options[] = {
 	{NULL},
 };
 
+static const struct opt top_options[] = {
+	{"interval", 'd', OPT_VALUE, "SECONDS", "time between two looks (1)"},
+	{"count", 'n', OPT_VALUE, "N", "end after N looks"},
+	{"sort", 's', OPT_VALUE, "COLUMN",
+		"by the heading of a column, such as name or mem (cpu%)"},
+	{"reverse", 'r', OPT_FLAG, NULL, "the other way round"},
+	{"batch", 'b', OPT_FLAG, NULL, "print tables, on a terminal too"},
+	{NULL},
+};
+
 #define GUESTS "GUEST…|GLOB…|--all"
 
 #define GLOB_NOTE \
@@ -306,6 +316,15 @@ const struct command commands[] = {
 		"With --json each line is the event as the daemon gives it.\n\n"
 		"Example: cijqemuctl events 'emu*' --json | jq -r .event\n",
 		.max_args = CMD_ANY, .options = events_options, .run = cmd_events},
+	{"top", "Other", "[-d SECONDS] [-n N] [-s COLUMN] [GLOB…]",
+		"what the guests do, as they do it",
+		"A live screen of state, CPU, memory, drive traffic, console output, boot time, "
+		"viewers and lease; ? shows the keys: they sort, filter and open a console. Where "
+		"stdout is no terminal one table is printed, after --interval, or -n of them; with "
+		"--json an array a line.\n\n"
+		"Example: cijqemuctl top 'emu*'\n"
+		"         cijqemuctl top -n 10 --json | jq '.[].cpu_percent'\n",
+		.max_args = CMD_ANY, .options = top_options, .run = cmd_top},
 	{"help", "Other", "[COMMAND]", "this list, or how one command is used",
 		"Example: cijqemuctl help console\n", .max_args = 1, .run = cmd_help},
 	{NULL},
