@@ -36,7 +36,7 @@ enum command_flag {
 
 struct command {
 	const char *name;
-	const char *group; /* the heading it stands under in the list of commands */
+	const char *group; /* the heading it stands under in the list of commands; NULL: not there */
 	const char *synopsis; /* what may follow the name */
 	const char *summary; /* one line */
 	const char *details; /* the rest of the help, or NULL */
@@ -82,6 +82,7 @@ void help_print_all(void);
 void help_print(const struct command *command);
 
 int cmd_help(struct call *call, struct cij_error *err);
+int cmd_complete(struct call *call, struct cij_error *err);
 int cmd_list(struct call *call, struct cij_error *err);
 int cmd_show(struct call *call, struct cij_error *err);
 int cmd_status(struct call *call, struct cij_error *err);

@@ -327,6 +327,9 @@ const struct command commands[] = {
 		.max_args = CMD_ANY, .options = top_options, .run = cmd_top},
 	{"help", "Other", "[COMMAND]", "this list, or how one command is used",
 		"Example: cijqemuctl help console\n", .max_args = 1, .run = cmd_help},
+	/* For the shells' completion scripts alone: no group, not in the list. */
+	{"_complete", NULL, "-- [WORD…]", "what may stand where the last WORD does", NULL,
+		.max_args = CMD_ANY, .run = cmd_complete},
 	{NULL},
 };
 
@@ -353,7 +356,8 @@ unknown(const char *word, struct cij_error *err)
 	size_t n = 0;
 
 	for (const struct command *c = commands; c->name; c++)
-		names[n++] = c->name;
+		if (c->group)
+			names[n++] = c->name;
 	nearest = cij_nearest_of(word, names, n);
 	cij_error_set(err, CIJ_E_USAGE, "unknown command '%s'",
 		cij_text_clean(word, clean, sizeof(clean)));
