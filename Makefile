@@ -28,13 +28,13 @@ ALL_LDFLAGS = -pie -Wl,--as-needed -Wl,-z,relro,-z,now $(LDFLAGS)
 
 pkg = $(shell $(PKG_CONFIG) $(1) $(2))
 PROTO_LIBS = $(call pkg,--libs,json-c)
-DAEMON_LIBS = $(call pkg,--libs,libevent_core json-c libsystemd uuid)
-SSH_LIBS = $(call pkg,--libs,libssh)
+DAEMON_LIBS = $(call pkg,--libs,libevent_core libevent_extra json-c libsystemd uuid) -lm
+SSH_LIBS = $(call pkg,--libs,libssh ncursesw)
 
 proto_src = $(wildcard proto/*.c)
 daemon_src = $(wildcard daemon/*.c)
-client_src = $(filter-out client/handoff.c client/ssh_%.c,$(wildcard client/*.c))
-ssh_src = $(wildcard client/ssh_*.c)
+client_src = $(filter-out client/handoff.c client/ssh_%.c client/top%.c,$(wildcard client/*.c))
+ssh_src = $(wildcard client/ssh_*.c client/top*.c)
 unit_src = $(wildcard tests/unit/*.c)
 
 # V=1 shows the commands.

@@ -46,6 +46,8 @@ guest_new(const struct services *services, const char *name)
 	guest->run_files = (struct run_files)RUN_FILES_INIT;
 	TAILQ_INIT(&guest->waiters);
 	TAILQ_INIT(&guest->drives);
+	TAILQ_INIT(&guest->stats_waiters);
+	guest_stats_clear(guest);
 	guest->wake = evtimer_new(services->base, guest_waiters_on_wake, guest);
 	guest->deadline = evtimer_new(services->base, on_deadline, guest);
 	if (!guest->wake || !guest->deadline)
@@ -69,6 +71,7 @@ close_run(struct guest *guest)
 	if (guest->ping)
 		event_free(steal_ptr(guest->ping));
 	event_del(guest->deadline);
+	guest_stats_clear(guest);
 }
 
 void

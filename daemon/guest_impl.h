@@ -9,6 +9,7 @@
 #include "daemon/as_owner.h"
 #include "daemon/banner.h"
 #include "daemon/guest.h"
+#include "daemon/guest_stats.h"
 #include "daemon/image.h"
 
 /* console.sock, qmp.sock, hmp.sock */
@@ -86,6 +87,7 @@ struct guest {
 	struct guest_drive_list drives;
 	struct device_job *device_job; /* one at a time */
 	struct banner *banner;
+	bool boot_seen; /* from its begin: how long it takes can be told */
 	struct event *deadline; /* of a start, a stop, or a kill, by state */
 	struct event *ping; /* is the monitor still alive */
 	bool pinging;
@@ -102,6 +104,11 @@ struct guest {
 	void (*adopt_done)(void *arg); /* told when the daemon need not wait for it any more */
 	void *adopt_arg; /* weak */
 	bool vm_running; /* as its monitor says */
+
+	/* what it uses */
+	struct guest_stats stats;
+	bool stats_asked; /* the monitor will answer; else nobody waits */
+	TAILQ_HEAD(stats_waiters, stats_waiter) stats_waiters;
 
 	TAILQ_HEAD(, guest_waiter) waiters;
 	struct event *wake; /* some waiters are done */
@@ -173,6 +180,9 @@ bool pci_port_is_free(struct json_object *buses, const char *port);
 /* guest_device.c */
 void guest_device_deleted(struct guest *guest, const char *id);
 void guest_device_cancel(struct guest *guest);
+
+/* guest_stats.c */
+void guest_stats_clear(struct guest *guest);
 
 /* guest_power.c */
 void guest_stop_deadline(struct guest *guest);

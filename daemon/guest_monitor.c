@@ -133,6 +133,8 @@ on_event(void *arg, const char *name, struct json_object *data)
 		guest_step(guest, GE_VM_RESUME);
 	else if (strcmp(name, "RESET") == 0 && guest->state == GS_RUNNING) {
 		guest->up_at = clock_mono();
+		guest->boot_seen = true;
+		guest->run.boot_ms = -1;
 		guest_watch_boot(guest);
 		guest_tell_state(guest);
 	}

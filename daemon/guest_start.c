@@ -450,6 +450,17 @@ guest_start_monitor_ready(struct guest *guest)
 
 /* The boot, watched until SSH answers */
 
+/* Puts what has been learnt about the run on disk, for a later daemon. */
+static void
+save_what_is_known(struct guest *guest)
+{
+	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
+	struct cij_error err;
+
+	if (run_save(guest->dir_fd, &guest->run, &err) < 0)
+		log_warn("guest '%s': %s", guest->name, err.desc);
+}
+
 static void
 on_banner(void *arg)
 {
@@ -458,10 +469,15 @@ on_banner(void *arg)
 
 	banner_free(steal_ptr(guest->banner));
 	guest->ready = true;
-	guest->run.boot_ms = (int64_t)((clock_mono() - guest->up_at) * 1000);
+	/* An adopted guest has booted long ago, and its record says how fast. */
+	if (guest->boot_seen) {
+		guest->run.boot_ms = (int64_t)((clock_mono() - guest->up_at) * 1000);
+		save_what_is_known(guest);
+	}
 	log_info("guest '%s': SSH answers on port %d", guest->name, guest->run.port);
 	cij_json_add_str(data, "guest", guest->name);
-	cij_json_add_int(data, "boot_ms", guest->run.boot_ms);
+	json_object_object_add(data, "boot_ms",
+		guest->run.boot_ms >= 0 ? json_object_new_int64(guest->run.boot_ms) : NULL);
 	cij_json_add_int(data, "port", guest->run.port);
 	notify_send(guest->sv->notify, "GUEST_READY", guest->name, data);
 	guest_waiters_check(guest, guest->state);
@@ -479,17 +495,11 @@ guest_watch_boot(struct guest *guest)
 void
 guest_up(struct guest *guest, bool paused)
 {
-	struct cij_error err;
-
 	event_del(guest->deadline);
 	guest->up_at = clock_mono();
-	{
-		_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
-
-		/* Once more, now with the port that the next start shall try first. */
-		if (run_save(guest->dir_fd, &guest->run, &err) < 0)
-			log_warn("guest '%s': %s", guest->name, err.desc);
-	}
+	guest->boot_seen = true;
+	/* Once more, now with the port that the next start shall try first. */
+	save_what_is_known(guest);
 	log_notice("guest '%s': %s, pid %d, SSH port %d", guest->name,
 		paused ? "paused" : "running", (int)proc_pid(guest->proc), guest->run.port);
 	guest_monitor_watch(guest);
