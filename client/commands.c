@@ -354,12 +354,6 @@ const struct command commands[] = {
 		"Example: cijqemuctl shell emujoe\n\n"
 		"Exit codes: the shell's own; 255 for every failure that is not the shell's.\n",
 		.flags = CMD_GUEST | CMD_SSH_CODES, .run = cmd_shell},
-	{"doctor", "Other", "", "what works on this machine and what does not",
-		"A line a finding: ok, note or fail, and the way out. Checks the daemon, the QEMU "
-		"binaries that guests use, their drives, and whether KVM really starts.\n\n"
-		"Example: cijqemuctl doctor\n\n"
-		"Exit codes: 1 when something fails.\n",
-		.run = cmd_doctor},
 	{"lease", "Sharing",
 		"[GUEST [--for SPAN] [--while PID] [-m WHY] [--wait] [--reset] [--steal] "
 		"[-- COMMAND…]]",
@@ -398,6 +392,12 @@ const struct command commands[] = {
 		"Example: cijqemuctl events 'emu*' --json | jq -r .event\n"
 		"         cijqemuctl events --history emujoe -n 20\n",
 		.max_args = CMD_ANY, .options = events_options, .run = cmd_events},
+	{"doctor", "Other", "", "what works on this machine and what does not",
+		"A line a finding: ok, note or fail, and the way out. Checks the daemon, the QEMU "
+		"binaries that guests use, their drives, and whether KVM really starts.\n\n"
+		"Example: cijqemuctl doctor\n\n"
+		"Exit codes: 1 when something fails.\n",
+		.run = cmd_doctor},
 	{"top", "Other", "[-d SECONDS] [-n N] [-s COLUMN] [GLOB…]",
 		"what the guests do, as they do it",
 		"A live screen of state, CPU, memory, drive traffic, console output, boot time, "
