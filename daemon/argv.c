@@ -193,8 +193,7 @@ why_drive(const struct argv_input *in, size_t i)
 			snprintf(keys + at, sizeof(keys) - at, "%s%s", at ? ", " : "", key);
 	}
 	return str_printf("devices.%s (%s%s), dialect %s", devices[i].id, keys,
-		*keys ? "; the rest by default" : "by default",
-		dialect_name(in->caps->dialect));
+		*keys ? "; the rest by default" : "by default", dialect_name(in->caps->dialect));
 }
 
 static int

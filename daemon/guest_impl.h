@@ -164,7 +164,9 @@ struct guest_drive *guest_drive_find(const struct guest *guest, const char *id);
 /* Puts @json's definition in force as drive @conf->id; both are copied. */
 struct guest_drive *guest_drive_put(
 	struct guest *guest, struct json_object *json, const struct device_conf *conf);
-/* Event GUEST_DEVICE where the presence is another than before, and the run's record. */
+/* Event GUEST_DEVICE. */
+void guest_drive_tell(struct guest *guest, const char *id, const char *what, bool present);
+/* The same where the presence is another than before, and the run's record. */
 void guest_drive_now(struct guest *guest, struct guest_drive *drive, enum presence presence);
 /* Takes over what QMP 'query-pci' says about the drives. */
 void guest_drives_take_pci(struct guest *guest, struct json_object *buses);

@@ -209,7 +209,8 @@ reasons_name_the_key(void **state)
 	assert_string_equal(why(&argv, "-cpu"), "default of cpu");
 	argv_clear(&argv);
 	assert_true(build(&guests[7], &caps, &argv)); /* ocssd */
-	assert_string_equal(why(&argv, "-blockdev"), "devices.nvme0 (by default), dialect lightnvm");
+	assert_string_equal(
+		why(&argv, "-blockdev"), "devices.nvme0 (by default), dialect lightnvm");
 	argv_clear(&argv);
 	assert_true(build(&guests[cij_array_size(guests) - 1], &caps, &argv)); /* extra-args */
 	assert_string_equal(why(&argv, "base=utc"), "extra_args");
