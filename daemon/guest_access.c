@@ -75,6 +75,11 @@ guest_shared_with(const struct guest *guest, const struct peer *peer)
 enum access
 guest_access(struct guest *guest, const struct peer *peer)
 {
+	enum access alone = access_level(&guest->sv->rule, peer, guest->uid, false);
+
+	/* Owners and admins need no share, and who may only look has no use for one. */
+	if (alone == ACCESS_OWN || peer->view_only)
+		return alone;
 	refresh_shares(guest);
 	return access_level(&guest->sv->rule, peer, guest->uid, guest_shared_with(guest, peer));
 }
@@ -139,9 +144,22 @@ check_lease(const struct guest *guest, const struct peer *peer, struct cij_error
 enum access
 guest_access_now(struct guest *guest, const struct peer *peer)
 {
+	return guest_access_of_client(guest, peer, NULL);
+}
+
+enum access
+guest_access_of_client(void *arg, const struct peer *peer, struct cij_error *why)
+{
+	struct guest *guest = arg;
 	enum access access = guest_access(guest, peer);
 
-	return access > ACCESS_VIEW && check_lease(guest, peer, NULL) < 0 ? ACCESS_VIEW : access;
+	return access > ACCESS_VIEW && check_lease(guest, peer, why) < 0 ? ACCESS_VIEW : access;
+}
+
+struct json_object *
+guest_monitor_clients(const struct guest *guest)
+{
+	return monitor_clients_to_json(guest->monitor);
 }
 
 struct json_object *

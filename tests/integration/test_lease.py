@@ -358,3 +358,42 @@ def test_guest_of_the_environment(g):
     g.ctl_as(OWNER, "release", env={"QEMU_GUEST_NAME": "g"})
     g.ctl_as(OWNER, "lease", "--", "true", env={"QEMU_GUEST_NAME": "g"})
     g.ctl_as(OWNER, "lease", "--for", "1h", code=64)
+
+
+class Monitor:
+    """A client of a guest's qmp.sock."""
+
+    def __init__(self, lab, user):
+        from lab import connect_as
+        self.file = connect_as(user, lab.run / "guests/g/qemu.sock".replace("qemu", "qmp")).makefile("rw")
+        assert "QMP" in json.loads(self.file.readline())
+        assert self.ask("qmp_capabilities") == {"return": {}}
+
+    def ask(self, command):
+        self.file.write(json.dumps({"execute": command}) + "\n")
+        self.file.flush()
+        while True:
+            reply = json.loads(self.file.readline())
+            if "event" not in reply:
+                return reply
+
+
+def test_monitors_that_are_attached_already(g):
+    """A lease counts for who came before it; when it is over they go on."""
+    g.ctl_as(OWNER, "start", "g")
+    owner, shared = Monitor(g, OWNER), Monitor(g, SHARED)
+    assert "return" in owner.ask("query-status") and "return" in shared.ask("query-status")
+    g.ctl_as(SHARED, "lease", "g", "--for", "1h", "-m", "mine now")
+    refused = owner.ask("system_reset")["error"]["desc"]
+    assert "leased by" in refused and "mine now" in refused
+    assert "return" in shared.ask("query-status")
+    who = g.json("who", "g")
+    assert {(m["uid"], m["kind"], m["mode"]) for m in who["monitors"]} == {
+        (OWNER.uid, "qmp", "none"), (SHARED.uid, "qmp", "queries")}
+    assert all(m["idle_s"] < HANG for m in who["monitors"])
+    assert "monitor" in g.ctl("who", "g").stdout
+    g.ctl_as(SHARED, "release", "g")
+    assert "return" in owner.ask("system_reset")
+    # Shut out is shut out at once.
+    g.ctl_as(OWNER, "share", "g", "--remove", SHARED.uid)
+    assert "error" in shared.ask("query-status")
