@@ -56,6 +56,7 @@ refresh_shares(struct guest *guest)
 		guest->conf.share = conf.share;
 		conf.share = was;
 		guest_conf_clear(&conf);
+		guest_review_access(guest);
 	} else if (err.class == CIJ_E_NONE) {
 		guest_conf_clear(&conf);
 	}
@@ -154,6 +155,19 @@ guest_access_of_client(void *arg, const struct peer *peer, struct cij_error *why
 	enum access access = guest_access(guest, peer);
 
 	return access > ACCESS_VIEW && check_lease(guest, peer, why) < 0 ? ACCESS_VIEW : access;
+}
+
+static bool
+may_type(void *arg, const struct peer *peer)
+{
+	return guest_access_now(arg, peer) >= ACCESS_OPERATE;
+}
+
+void
+guest_review_access(struct guest *guest)
+{
+	if (guest->console)
+		console_review(guest->console, may_type, guest);
 }
 
 struct json_object *

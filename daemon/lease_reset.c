@@ -1,6 +1,7 @@
 #include "daemon/lease_reset.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/lease.h"
 #include "daemon/log.h"
@@ -110,9 +111,29 @@ reset(void *arg, const char *guest)
 		abort();
 }
 
+struct search {
+	const char *name;
+	struct guest *found; /* weak */
+};
+
+static void
+match(void *arg, struct guest *guest)
+{
+	struct search *search = arg;
+
+	if (strcmp(guest_name(guest), search->name) == 0)
+		search->found = guest;
+}
+
+/* Looked for as it is known: whoever leases may be in the middle of something with the guest. */
 static void
 granted(void *arg, const char *guest)
 {
+	struct search search = {.name = guest};
+
+	registry_each(arg, match, &search);
+	if (search.found)
+		guest_review_access(search.found);
 }
 
 void

@@ -397,3 +397,56 @@ def test_monitors_that_are_attached_already(g):
     # Shut out is shut out at once.
     g.ctl_as(OWNER, "share", "g", "--remove", SHARED.uid)
     assert "error" in shared.ask("query-status")
+
+
+def attach(lab, user, **arguments):
+    """A console, attached; its socket is raw from here on."""
+    c = lab.connect_as(user)
+    return c, c.call("console-attach", guest="g", **arguments)["mode"]
+
+
+def read_until(c, wanted):
+    while wanted not in c.buffer:
+        data = c.sock.recv(4096)
+        assert data, c.buffer
+        c.buffer += data
+    return c.buffer
+
+
+def test_who_types_when_a_lease_begins_only_looks(g):
+    g.ctl_as(OWNER, "start", "g")
+    owner, mode = attach(g, OWNER)
+    assert mode == "write"
+    owner.send_raw("first\n")
+    read_until(owner, b"first")
+    with g.connect() as events:
+        events.call("events-subscribe")
+        g.ctl_as(SHARED, "lease", "g", "--for", "1h")
+        event = events.next_event(lambda e: e["event"] == "CONSOLE")["data"]
+    assert (event["what"], event["uid"], event["mode"]) == ("reads", OWNER.uid, "read-only")
+    owner.send_raw("second\n")
+    shared, mode = attach(g, SHARED)
+    assert mode == "write"  # the pen is free
+    shared.send_raw("third\n")
+    assert b"second" not in read_until(owner, b"third")
+    who = g.json("who", "g")
+    assert {(v["uid"], v["mode"]) for v in who["viewers"]} == {(OWNER.uid, "read-only"), (SHARED.uid, "write")}
+    assert all(0 <= v["idle_s"] < HANG for v in who["viewers"])
+    owner.close()
+    shared.close()
+
+
+def test_the_client_at_a_console_is_told(g):
+    g.ctl_as(OWNER, "start", "g")
+    p = start_as(g, OWNER, "console", "g", "--read-only")
+    wait_until(lambda: g.json("who", "g")["viewers"], "it is attached")
+    time.sleep(0.5)  # it listens for events
+    g.ctl_as(SHARED, "lease", "g", "--for", "1h", "-m", "bisecting")
+    while True:
+        line = p.stderr.readline()
+        assert line
+        if "leased by" in line:
+            break
+    assert "bisecting" in line and "until" in line
+    p.kill()
+    p.wait()
