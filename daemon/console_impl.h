@@ -8,8 +8,8 @@
 #include "daemon/console_log.h"
 
 /*
- * Blocks of logs that were read last, shared by all viewers: those of one console are seldom further
- * apart than what their sockets hold, some 200 KiB.
+ * Blocks of logs that were read last, shared by all viewers: those of one console are seldom
+ * further apart than what their sockets hold, some 200 KiB.
  */
 #define BLOCK_SIZE (64 * 1024)
 #define N_BLOCKS 8
@@ -66,6 +66,7 @@ struct viewer {
 	uint64_t number;
 	enum viewer_mode mode;
 	uint64_t offset;
+	double last_key; /* monotonic; when it came, until it has typed */
 	struct peer peer;
 	int fd;
 	struct event *readable, *writable;

@@ -125,6 +125,9 @@ int guest_refused(const struct guest *guest, enum gevent event, struct cij_error
 void guest_ended(struct guest *guest, enum gevent event);
 int guest_sockets_dir(struct guest *guest, struct cij_error *err);
 
+/* guest_access.c */
+enum access guest_access_of_client(void *arg, const struct peer *peer, struct cij_error *why);
+
 /* guest_folder.c */
 void guest_files_clear(struct guest_files *files);
 

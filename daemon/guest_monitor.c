@@ -92,6 +92,7 @@ on_ready(void *arg, struct json_object *greeting)
 	struct guest *guest = arg;
 
 	guest->monitor = monitor_new(guest->sv->base, guest->qmp, guest->name);
+	monitor_set_access(guest->monitor, guest_access_of_client, guest);
 
 	if (guest->adopting)
 		guest_adopt_monitor_ready(guest);
