@@ -158,18 +158,14 @@ set_rates(double *values, const struct load_counters *was, const struct load_cou
 	values[LOAD_NVME_IOPS] = rate(was->nvme_ios, now->nvme_ios, seconds);
 }
 
-/* Who holds the guest's lease: a name, else a uid that is looked up here. */
+/* Who holds the guest's lease: a name, else a uid that is looked up here; "" for nobody. */
 static char *
 lease_holder(struct json_object *view)
 {
-	struct json_object *lease = cij_json_get(view, "lease"), *holder;
-	const char *name = cij_json_str(lease, "holder");
-	int64_t uid;
+	struct json_object *lease = cij_json_get(view, "lease");
+	const char *name = cij_json_str(lease, "user");
+	int64_t uid = cij_json_int(lease, "uid", -1);
 
-	holder = cij_json_get(lease, "holder");
-	if (!name)
-		name = cij_json_str(holder, "name");
-	uid = cij_json_int(holder, "uid", cij_json_int(lease, "uid", -1));
 	return clean_copy(name ? name : uid >= 0 ? user_name(uid) : "");
 }
 

@@ -11,6 +11,7 @@
 #include "cijqemu/protocol.h"
 #include "daemon/guest_stats.h"
 #include "daemon/usage.h"
+#include "proto/json.h"
 
 /* A value that is not known: no sample is printed. */
 #define UNKNOWN NAN
@@ -132,6 +133,14 @@ value_viewers(const struct sample *s)
 	return s->status.console ? (double)console_viewers(s->status.console) : UNKNOWN;
 }
 
+static double
+value_leased(const struct sample *s)
+{
+	_cleanup_json_ struct json_object *lease = guest_lease_view(s->guest);
+
+	return cij_json_int(lease, "uid", -1) >= 0;
+}
+
 static const struct {
 	const char *name, *type, *help;
 	double (*value)(const struct sample *sample);
@@ -156,6 +165,8 @@ static const struct {
 		"Bytes that the guest has written to its console in this run.", value_console},
 	{"cijqemu_guest_console_viewers", "gauge", "Who is attached to the guest's console.",
 		value_viewers},
+	{"cijqemu_guest_leased", "gauge", "Whether somebody has the guest to themselves.",
+		value_leased},
 };
 
 /* Numbers of a drive */

@@ -80,8 +80,8 @@ def bash(guests):
     (guests.base / "image one.img").touch()
     screen = Screen(["bash", "--norc", "--noprofile"], {**env(guests), "PS1": "ready> "}, 24, 80)
     screen.until_shown("ready>")
-    screen.keys(f"cd {guests.base}; source {SCRIPTS}/cijqemuctl.bash; clear\r")
-    screen.until(lambda: screen.screen.display[0].startswith("ready>") and "clear" not in screen.text, "clear")
+    screen.keys(f"cd {guests.base}; source {SCRIPTS}/cijqemuctl.bash; clear; PS1='now> '\r")
+    screen.until(lambda: screen.screen.display[0].startswith("now>"), "a clear screen")
     yield screen
     screen.close()
 
@@ -96,9 +96,9 @@ def bash(guests):
     ("cijqemuctl create x --boot im\t", "cijqemuctl create x --boot image\\ one.img ")])
 def test_bash(bash, typed, wanted):
     bash.keys(typed)
-    bash.until(lambda: bash.screen.display[0].rstrip() == ("ready> " + wanted).rstrip(), wanted)
+    bash.until(lambda: bash.screen.display[0].rstrip() == ("now> " + wanted).rstrip(), wanted)
     # A blank behind what is complete, none behind "KEY=".
-    bash.until(lambda: bash.screen.cursor.x == len("ready> " + wanted), "the cursor is there")
+    bash.until(lambda: bash.screen.cursor.x == len("now> " + wanted), "the cursor is there")
 
 
 def test_bash_lists_what_is_possible(bash):
@@ -116,10 +116,10 @@ def test_zsh(guests, typed, wanted):
     screen = Screen(["zsh", "-f"], {**env(guests), "PS1": "ready> "}, 24, 80)
     try:
         screen.until_shown("ready>")
-        screen.keys(f"cd {guests.base}; fpath=({SCRIPTS} $fpath); autoload -U compinit; compinit -u -D; clear\r")
-        screen.until(lambda: screen.screen.display[0].startswith("ready>") and "clear" not in screen.text, "clear")
+        screen.keys(f"cd {guests.base}; fpath=({SCRIPTS} $fpath); autoload -U compinit; compinit -u -D; clear; PS1='now> '\r")
+        screen.until(lambda: screen.screen.display[0].startswith("now>"), "a clear screen")
         screen.keys(typed)
-        screen.until(lambda: screen.screen.display[0].rstrip() == ("ready> " + wanted).rstrip(), wanted)
+        screen.until(lambda: screen.screen.display[0].rstrip() == ("now> " + wanted).rstrip(), wanted)
     finally:
         screen.close()
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import pwd
 import re
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from harness import BUILD, HANG, alive, wait_until
 from screen import Screen
+from test_metrics import get
 
 HEADING = "NAME STATE CPU% MEM DISK/s NVMe-R NVMe-W CONS/s BOOT VW LEASE".split()
 
@@ -261,6 +263,15 @@ def test_rates_are_what_the_guest_does(booted):
     assert any(g["cpu_percent"] > 5 for g in seen)
     assert any(g["console_bytes_s"] > 0 for g in seen)
     assert all(g["disk_bytes_s"] == 0 for g in seen)
+
+
+def test_the_holder_of_the_lease_is_shown(guests, top):
+    guests.ctl("lease", "beta", "--for", "1h")
+    beta = next(g for g in json.loads(guests.ctl("top", "--json", "-d", "0.1").stdout) if g["guest"] == "beta")
+    assert beta["lease"] == pwd.getpwuid(os.getuid()).pw_name
+    screen = top("-s", "lease")
+    screen.until(lambda: rows(screen)[0][0] == "beta" and rows(screen)[0][-1] == beta["lease"], "it is first")
+    assert 'cijqemu_guest_leased{guest="beta"} 1\n' in get(guests)[1]
 
 
 @pytest.mark.parametrize("args, words", [
