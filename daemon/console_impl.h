@@ -8,8 +8,8 @@
 #include "daemon/console_log.h"
 
 /*
- * Blocks of logs that were read last, shared by all viewers: those of one console are seldom further
- * apart than what their sockets hold, some 200 KiB.
+ * Blocks of logs that were read last, shared by all viewers: those of one console are seldom
+ * further apart than what their sockets hold, some 200 KiB.
  */
 #define BLOCK_SIZE (64 * 1024)
 #define N_BLOCKS 8
