@@ -461,7 +461,7 @@ def test_no_escape_key(shared):
         t.kill(signal.SIGTERM)
         t.wait()
         assert t.restored()
-    for bad in ("", "ab", "^", "é"):
+    for bad in ("", "ab", "^ab", "é"):
         shared.ctl("console", "f", "-e", bad, code=64)
 
 
@@ -572,15 +572,19 @@ def test_notes_are_no_output(shared):
 
 
 def test_killed_viewers_leave_nothing_behind(shared):
-    before = len(shared.fds())
-    for _ in range(3):
+    def once():
         processes = [shared.ctl_start("console", "f", "--read-only") for _ in range(10)]
         wait_until(lambda: shared.show("f")["console"]["viewers"] == 10, "they are there")
         for p in processes:
             p.kill()
             p.communicate()
         wait_until(lambda: shared.show("f")["console"]["viewers"] == 0, "they are gone")
-    wait_until(lambda: len(shared.fds()) <= before, f"no descriptor is left, of {shared.fds()}")
+    once()
+    before = len(shared.fds())
+    for _ in range(3):
+        once()
+    # 60 connections came and went; one to the guest's SSH port comes and goes by itself.
+    wait_until(lambda: len(shared.fds()) <= before + 1, "no descriptor is left")
 
 
 def private_kib(pid):
