@@ -104,4 +104,7 @@ int guest_conf_apply(struct json_object *json, struct json_object *changes, stru
 int64_t device_conf_bytes(const struct device_conf *device);
 const char *device_type_name(int type);
 
+/* limits.cpu_quota as microseconds of CPU a second; 0: none. */
+int64_t guest_conf_cpu_usec(const struct guest_conf *conf);
+
 #endif

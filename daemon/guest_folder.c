@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "daemon/fileio.h"
+#include "daemon/log.h"
 #include "daemon/users.h"
 #include "proto/text.h"
 
@@ -199,11 +200,13 @@ read_definition(struct guest *guest)
 	guest->broken.class = CIJ_E_NONE;
 	guest_conf_clear(&guest->conf);
 	guest_files_clear(&guest->files);
+	json_object_put(steal_ptr(guest->config));
 	if (read_json(guest, &json, &guest->json_st, &guest->broken) < 0) {
 		guest_conf_decode(&guest->conf, NULL, &problems);
 		return;
 	}
 	define(guest, json, &guest->conf, &guest->files, &problems);
+	guest->config = steal_ptr(json);
 	if (problems.n == 0)
 		return;
 	cij_problems_to_error(&problems, CIJ_E_BAD_CONFIG, &guest->broken);
@@ -214,9 +217,26 @@ read_definition(struct guest *guest)
 	guest_conf_decode(&guest->conf, NULL, &problems);
 }
 
+void
+guest_use_definition_of_run(struct guest *guest)
+{
+	_cleanup_problems_ struct cij_problems problems = {0};
+	struct guest_conf conf;
+
+	if (!guest->run.config)
+		return;
+	if (guest_conf_decode(&conf, guest->run.config, &problems) < 0) {
+		/* Of an older or a newer version: the file is all there is. */
+		guest_conf_clear(&conf);
+		return;
+	}
+	guest_conf_clear(&guest->conf);
+	guest->conf = conf;
+}
+
 /* The last run's record, when the folder is seen for the first time. */
-static void
-read_last_run(struct guest *guest)
+void
+guest_read_last_run(struct guest *guest)
 {
 	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
 	unsigned number = run_newest(guest->dir_fd);
@@ -225,6 +245,10 @@ read_last_run(struct guest *guest)
 	if (number == 0 || run_load(guest->dir_fd, number, &guest->run) < 0) {
 		guest->run.number = number;
 		guest->reason = number ? GR_LOST : GR_NEVER_STARTED;
+		if (number)
+			guest->run.error = str_printf(
+				"the record of run %u cannot be read: how it ended is not known",
+				number);
 		return;
 	}
 	/* A record without an end is that of a run whose end nobody saw (or that still runs). */
@@ -245,7 +269,7 @@ guest_refresh(struct guest *guest)
 	there = open_folder(guest);
 	if (guest->dir_fd >= 0) {
 		if (first || !guest->read_once)
-			read_last_run(guest);
+			guest_read_last_run(guest);
 		read_definition(guest);
 	} else if (first) {
 		_cleanup_problems_ struct cij_problems problems = {0};
@@ -348,4 +372,57 @@ guest_shared_with(const struct guest *guest, const struct peer *peer)
 		}
 	}
 	return false;
+}
+
+void
+guest_seen(struct guest *guest, unsigned mark, ino_t inode)
+{
+	struct stat st;
+
+	guest->scan_mark = mark;
+	if (guest_is_down(guest) || guest->dir_fd < 0 || inode == guest->dir_st.st_ino)
+		return;
+	/* Where something is mounted the folder tells of what is below. */
+	if (fstatat(guest->sv->guests_fd, guest->name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+		st.st_ino != guest->dir_st.st_ino || st.st_dev != guest->dir_st.st_dev)
+		guest->scan_mark = mark - 1;
+}
+
+bool
+guest_is_missing(const struct guest *guest, unsigned mark)
+{
+	return !guest_is_down(guest) && guest->scan_mark != mark;
+}
+
+ino_t
+guest_inode(const struct guest *guest)
+{
+	return guest->dir_st.st_ino;
+}
+
+void
+guest_set_folder_gone(struct guest *guest, bool gone)
+{
+	if (guest->folder_gone == gone)
+		return;
+	guest->folder_gone = gone;
+	if (gone)
+		log_id(LOG_ID_FOLDER, LOG_WARNING,
+			"guest '%s': its folder was renamed or removed while it runs", guest->name);
+	else
+		log_id(LOG_ID_FOLDER, LOG_NOTICE, "guest '%s': its folder is there again",
+			guest->name);
+}
+
+void
+guest_rename(struct guest *guest, const char *name)
+{
+	log_id(LOG_ID_FOLDER, LOG_NOTICE, "guest '%s': its folder was renamed to '%s'", guest->name,
+		name);
+	renameat(guest->sv->run_fd, guest->name, guest->sv->run_fd, name);
+	str_replace(&guest->name, name);
+	free(guest->path);
+	guest->path = str_printf("%s/%s", guest->sv->conf->guests_dir, name);
+	guest_make_uuid(guest); /* for the next run */
+	guest->folder_gone = false;
 }
