@@ -8,6 +8,11 @@ PKG_CONFIG ?= pkg-config
 
 bindir = $(PREFIX)/bin
 libexecdir = $(PREFIX)/libexec/cijqemu
+# Where this machine's systemd looks; empty: no systemd, nothing of it is installed.
+unitdir = $(call pkg,--variable=systemdsystemunitdir,systemd)
+userunitdir = $(call pkg,--variable=systemduserunitdir,systemd)
+sysusersdir = $(call pkg,--variable=sysusersdir,systemd)
+tmpfilesdir = $(call pkg,--variable=tmpfilesdir,systemd)
 
 # WERROR=1 makes warnings errors; SAN=address,undefined builds with sanitizers.
 WARNINGS = -Wall -Wextra -Wshadow=local -Wstrict-prototypes -Wmissing-prototypes \
@@ -110,7 +115,7 @@ check: deps ## run all tests
 	@$(MAKE) --no-print-directory check-built
 
 check-long: deps ## run the tests that take minutes
-	@$(MAKE) --no-print-directory MARK=long TESTS=integration check-built
+	@$(MAKE) --no-print-directory MARK=long TESTS="integration system" check-built
 
 .PHONY: check-built
 check-built: all $(units) $(tools) layers
@@ -131,11 +136,15 @@ install: all ## install under $(DESTDIR)$(PREFIX)
 	install -D -m 755 $(BUILD)/cijqemud $(DESTDIR)$(bindir)/cijqemud
 	install -D -m 755 $(BUILD)/cijqemuctl $(DESTDIR)$(bindir)/cijqemuctl
 	install -D -m 755 $(BUILD)/cijqemuctl-ssh $(DESTDIR)$(libexecdir)/cijqemuctl-ssh
+	@DESTDIR="$(DESTDIR)" bindir="$(bindir)" unitdir="$(unitdir)" userunitdir="$(userunitdir)" \
+		sysusersdir="$(sysusersdir)" tmpfilesdir="$(tmpfilesdir)" systemd/install.sh
 
 uninstall: ## remove what 'install' put there
 	rm -f $(DESTDIR)$(bindir)/cijqemud $(DESTDIR)$(bindir)/cijqemuctl
 	rm -f $(DESTDIR)$(libexecdir)/cijqemuctl-ssh
 	-rmdir $(DESTDIR)$(libexecdir) 2>/dev/null
+	@DESTDIR="$(DESTDIR)" unitdir="$(unitdir)" userunitdir="$(userunitdir)" \
+		sysusersdir="$(sysusersdir)" tmpfilesdir="$(tmpfilesdir)" systemd/install.sh remove
 
 sources = $(wildcard include/cijqemu/*.h proto/*.[ch] daemon/*.[ch] client/*.[ch] tests/*.[ch] \
 	tests/unit/*.[ch])

@@ -103,6 +103,7 @@ int cmd_logs(struct call *call, struct cij_error *err);
 int cmd_monitor(struct call *call, struct cij_error *err);
 int cmd_qmp(struct call *call, struct cij_error *err);
 int cmd_events(struct call *call, struct cij_error *err);
+int cmd_host(struct call *call, struct cij_error *err);
 int cmd_exec(struct call *call, struct cij_error *err); /* handoff.c, or ssh_exec.c */
 int cmd_shell(struct call *call, struct cij_error *err); /* handoff.c, or ssh_shell.c */
 

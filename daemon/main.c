@@ -9,7 +9,6 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "cijqemu/cleanup.h"
@@ -17,17 +16,20 @@
 #include "daemon/as_owner.h"
 #include "daemon/conf.h"
 #include "daemon/fileio.h"
+#include "daemon/host.h"
 #include "daemon/launch.h"
 #include "daemon/log.h"
 #include "daemon/proc.h"
 #include "daemon/registry.h"
 #include "daemon/server.h"
+#include "daemon/service.h"
 
 struct daemon {
 	struct daemon_conf conf;
 	struct services sv;
 	struct registry *registry;
 	struct server *server;
+	struct service *service;
 	int run_fd; /* RUNDIR */
 	struct event *term, *intr, *hup;
 	bool failed;
@@ -149,9 +151,10 @@ on_adopted(void *arg)
 		event_base_loopbreak(daemon->sv.base);
 		return;
 	}
-	log_notice("ready: %zu guests under %s, %zu running; socket %s/%s", counts.total,
-		daemon->conf.guests_dir, counts.running, daemon->conf.run_dir, CIJ_SOCKET_NAME);
-	sd_notifyf(0, "READY=1\nSTATUS=%zu guests, %zu running", counts.total, counts.running);
+	log_id(LOG_ID_READY, LOG_NOTICE, "ready: %zu guests under %s, %zu running; socket %s/%s",
+		counts.total, daemon->conf.guests_dir, counts.running, daemon->conf.run_dir,
+		CIJ_SOCKET_NAME);
+	service_ready(daemon->service);
 }
 
 /* A guest takes ten descriptors, a viewer one: as many as the machine allows. */
@@ -194,6 +197,7 @@ set_up(struct daemon *daemon)
 	sv->probes = probes_new(sv->base);
 	sv->consoles = console_hub_new(sv->base);
 	daemon->registry = registry_new(sv);
+	daemon->service = service_new(daemon->registry);
 	daemon->term = watch_signal(daemon, SIGTERM, on_term);
 	daemon->intr = watch_signal(daemon, SIGINT, on_term);
 	daemon->hup = watch_signal(daemon, SIGHUP, on_hup);
@@ -205,7 +209,9 @@ tear_down(struct daemon *daemon)
 	struct services *sv = &daemon->sv;
 
 	server_free(daemon->server);
+	service_free(daemon->service);
 	registry_free(daemon->registry);
+	host_forget_all();
 	console_hub_free(sv->consoles);
 	probes_free(sv->probes);
 	proc_forget_all();
@@ -228,7 +234,7 @@ run(struct daemon *daemon)
 	registry_adopt(daemon->registry, on_adopted, daemon);
 	if (!daemon->failed)
 		event_base_dispatch(daemon->sv.base);
-	sd_notify(0, "STOPPING=1");
+	service_stopping(daemon->service);
 	counts = registry_count(daemon->registry);
 	if (!daemon->failed)
 		log_notice("stopping; %zu guests go on", counts.running);

@@ -29,6 +29,8 @@ static const struct op *const ops[] = {
 	&op_guest_validate,
 	&op_guest_wait,
 	&op_hmp,
+	&op_host_down,
+	&op_host_up,
 	&op_qmp_execute,
 	&op_query_daemon,
 	&op_query_guest,

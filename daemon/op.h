@@ -52,6 +52,8 @@ extern const struct op op_guest_start, op_guest_stop, op_guest_kill, op_guest_re
 extern const struct op op_console_attach, op_console_who;
 /* op_qmp.c */
 extern const struct op op_qmp_execute, op_hmp;
+/* op_host.c */
+extern const struct op op_host_up, op_host_down;
 /* op_daemon.c */
 extern const struct op op_query_daemon, op_query_operations, op_events_subscribe;
 

@@ -10,7 +10,7 @@ layer_of()
 	conf | guest_conf | guest_conf_* | argv | dialect | gstate | access | backoff) echo 2 ;;
 	proc | launch | oom | scope | qmp | probe | image | console | monitor | banner) echo 3 ;;
 	guest | guest_* | registry | run | host | notify | ports | lease | services) echo 4 ;;
-	view | request | conn | op | op_* | server | check) echo 5 ;;
+	view | request | conn | op | op_* | server | service | check) echo 5 ;;
 	main) echo 6 ;;
 	*)
 		echo "layers: daemon/$1 has no layer: put it into tests/layers.sh and README.md" >&2
