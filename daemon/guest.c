@@ -251,6 +251,8 @@ on_deadline(evutil_socket_t fd, short what, void *arg)
 		guest_ended(guest, GE_EXIT);
 	else if (guest->adopt_done)
 		guest_adopt_over(guest);
+	else if (guest->state == GS_STARTING && guest->adopting)
+		guest_adopt_deadline(guest);
 	else if (guest->state == GS_STARTING)
 		guest_start_deadline(guest);
 	else if (guest->state == GS_STOPPING)

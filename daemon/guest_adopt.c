@@ -120,6 +120,17 @@ find_by_traces(struct guest *guest)
 	return proc_find(is_our_process, guest);
 }
 
+/* Taken for one that is being started, it never answered: it is not ended for that. */
+void
+guest_adopt_deadline(struct guest *guest)
+{
+	guest->hung = true;
+	guest_monitor_watch(guest);
+	guest_step(guest, GE_UP);
+	log_id(LOG_ID_HUNG, LOG_WARNING, "guest '%s': pid %d runs, but its monitor does not answer",
+		guest->name, (int)proc_pid(guest->proc));
+}
+
 /* Adoption is over, whichever way: the daemon may go on. */
 void
 guest_adopt_over(struct guest *guest)
@@ -205,8 +216,13 @@ taken_back(struct guest *guest, bool running)
 
 	guest->hung = false;
 	guest_monitor_watch(guest);
-	guest_step(guest, GE_ADOPT);
+	guest_step(guest, guest->state == GS_STARTING ? GE_UP : GE_ADOPT);
 	guest_step(guest, running ? GE_VM_RESUME : GE_VM_STOP);
+	if (!guest->run.up) {
+		guest->run.up = true;
+		guest->run.up_at = guest->up_at;
+		guest_save_run(guest);
+	}
 	guest_watch_boot(guest);
 	guest_watch_memory(guest);
 	if (first)
@@ -430,8 +446,8 @@ guest_adopt(struct guest *guest, void (*done)(void *arg), void *arg)
 	mend_record(guest, pid);
 	adopt_console(guest);
 	guest_arm(guest, ANSWER_SECONDS);
-	/* Not come as far as its lock: it is being started, and nothing is wrong. */
-	starting = !locked && guest->run.this_boot && !guest->run.up && guest->state == GS_STOPPED;
+	/* Its start was not over: that it does not answer yet is nothing wrong. */
+	starting = guest->run.this_boot && !guest->run.up && guest->state == GS_STOPPED;
 	if (starting) {
 		guest_step(guest, GE_START);
 		guest_arm(guest, GUEST_START_SECONDS);

@@ -171,6 +171,7 @@ void guest_on_exit(void *arg, const struct proc_exit *how);
 /* guest_adopt.c */
 void guest_adopt_monitor_ready(struct guest *guest);
 void guest_adopt_over(struct guest *guest);
+void guest_adopt_deadline(struct guest *guest);
 
 /* guest_power.c */
 void guest_stop_deadline(struct guest *guest);
