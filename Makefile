@@ -54,6 +54,7 @@ obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 programs = $(BUILD)/cijqemud $(BUILD)/cijqemuctl $(BUILD)/cijqemuctl-ssh
 units = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(unit_src))
 tools = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*.c))
+fuzzers = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/fuzz/*.c))
 benches = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/*.c))
 
 # What the benchmarks compare with.
@@ -100,6 +101,12 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(call obj,$(filter-out daemon/ma
 	$(say) LD $@
 	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(DAEMON_LIBS) $(call pkg,--libs,cmocka)
 
+# A fuzzer has the parsers of both programs.
+$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(call obj,$(filter-out daemon/main.c,$(daemon_src)) \
+		client/ctlfilter.c) $(BUILD)/libcijproto.a
+	$(say) LD $@
+	$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer $^ -o $@ $(DAEMON_LIBS)
+
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libcijproto.a
 	$(say) LD $@
 	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(PROTO_LIBS)
@@ -116,6 +123,16 @@ check: deps ## run all tests
 
 check-long: deps ## run the tests that take minutes
 	@$(MAKE) --no-print-directory MARK=long TESTS="integration system" check-built
+	@$(MAKE) --no-print-directory fuzz
+
+fuzz: deps ## feed each parser odd input for FUZZ_SECONDS (5) each
+	@.ci/deps clang libclang-rt-dev
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz CC=clang SAN=address,undefined,fuzzer-no-link \
+		CFLAGS="-O1 -g" WARNINGS= fuzz-built
+
+.PHONY: fuzz fuzz-built
+fuzz-built: $(fuzzers)
+	@BUILD=$(BUILD) FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh $(FUZZ)
 
 .PHONY: check-built
 check-built: all $(units) $(tools) layers
@@ -147,7 +164,7 @@ uninstall: ## remove what 'install' put there
 		sysusersdir="$(sysusersdir)" tmpfilesdir="$(tmpfilesdir)" systemd/install.sh remove
 
 sources = $(wildcard include/cijqemu/*.h proto/*.[ch] daemon/*.[ch] client/*.[ch] tests/*.[ch] \
-	tests/unit/*.[ch])
+	tests/unit/*.[ch] tests/fuzz/*.c)
 fmt: ## lay the sources out by .clang-format
 	clang-format -i $(sources)
 

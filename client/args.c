@@ -231,6 +231,8 @@ take_guest(struct call *call, bool dashes_first, struct cij_error *err)
 		return cij_error_hint(err, "usage: cijqemuctl %s %s", call->command->name,
 			call->command->synopsis);
 	}
+	if (call->command->flags & CMD_GLOB && cij_is_glob(call->guest))
+		return 0;
 	return cij_guest_name_check(call->guest, err);
 }
 

@@ -179,6 +179,7 @@ static void
 print_devices(struct json_object *view)
 {
 	struct json_object *devices = cij_json_get(view, "devices");
+	bool live = view_is_live(view);
 
 	if (!json_object_is_type(devices, json_type_array))
 		return;
@@ -191,7 +192,7 @@ print_devices(struct json_object *view)
 		snprintf(key, sizeof(key), "device.%s", id ? id : "?");
 		snprintf(text, sizeof(text), "%s, %s%s", type ? type : "?",
 			bytes < 0 ? "size unknown" : cij_size_human(bytes, human, sizeof(human)),
-			cij_json_bool(device, "present", true) ? "" : ", unplugged");
+			!live || cij_json_bool(device, "present", true) ? "" : ", unplugged");
 		print_line(key, text);
 	}
 }

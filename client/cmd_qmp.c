@@ -1,106 +1,57 @@
-/* monitor, qmp: QEMU's two monitors, one command or many. */
+/* qmp: QEMU's machine protocol, one command or many; to a person it also tells the events. */
 #include <ctype.h>
+#include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cijqemu/protocol.h"
-#include "client/args.h"
 #include "client/clock.h"
-#include "client/link.h"
+#include "client/keyvalue.h"
 #include "client/out.h"
+#include "client/repl.h"
 
-/* What the daemon gives QEMU, and some for the way. */
-#define MONITOR_SECONDS 40
+/* Reading the monitor's stream. */
+#define BLOCK 65536
 
-/* What is left for the way where --timeout says how long QEMU may take. */
-#define WAY_SECONDS 5
-
-/* One connection for all commands of one call. */
-static int
-open_link(struct call *call, struct link *l, struct cij_error *err)
-{
-	return link_open(l, call->socket, CLOCK_NEVER, err);
-}
-
-/* Each command has a deadline of its own. */
-static void
-start_clock(struct call *call, struct link *l)
-{
-	if (call->timeout > 0)
-		l->deadline = clock_deadline(call->timeout + WAY_SECONDS);
-	else
-		l->deadline = clock_deadline(call->timeout < 0 ? MONITOR_SECONDS : 0);
-}
-
-/* Runs one line of the human monitor and prints what it says. */
-static int
-run_hmp(struct call *call, struct link *l, const char *line, struct cij_error *err)
-{
-	struct json_object *args = guest_arguments(call->guest);
-	_cleanup_reply_ struct reply r = {0};
-	_cleanup_free_ char *plain = NULL;
-	const char *text;
-	size_t len, n = 0;
-
-	cij_json_add_str(args, "line", line);
-	start_clock(call, l);
-	if (link_call(l, "hmp", args, &r, err) < 0)
-		return -1;
-	if (call->json) {
-		text = reply_text(&r, &len);
-		out_json(text, len, out_colours(stdout));
-		return 0;
-	}
-	text = cij_json_str(r.value, "output");
-	len = text ? strlen(text) : 0;
-	plain = malloc(len + 2);
-	if (!plain)
-		abort();
-	for (size_t i = 0; i < len; i++) /* QEMU's lines end with CR LF */
-		if (text[i] != '\r' || text[i + 1] != '\n')
-			plain[n++] = text[i];
-	if (n > 0 && plain[n - 1] != '\n')
-		plain[n++] = '\n';
-	out_text(plain, n);
-	return 0;
-}
-
-/* The words of the command line as one line. */
-static char *
-join_words(const struct call *call)
-{
-	size_t size = 1;
-	char *line, *at;
-
-	for (size_t i = 0; i < call->n_args; i++)
-		size += strlen(call->args[i]) + 1;
-	at = line = malloc(size);
-	if (!line)
-		abort();
-	*line = '\0';
-	for (size_t i = 0; i < call->n_args; i++)
-		at = stpcpy(stpcpy(at, i ? " " : ""), call->args[i]);
-	return line;
-}
-
-/* QMP's command in @text: an object with "execute", or a bare name. Owned by the caller. */
+/* {"execute": …} from "name key=value …"; a value that is JSON is that, else a string. */
 static struct json_object *
-qmp_command(const char *text, struct cij_error *err)
+command_of_words(struct repl *repl, const char *text, size_t len, struct cij_error *err)
+{
+	_cleanup_json_ struct json_object *command = json_object_new_object();
+	_cleanup_free_ char *copy = strndup(text, len);
+	struct json_object *arguments = NULL;
+	char *rest = copy, *word;
+
+	if (!copy)
+		abort();
+	cij_json_add_str(command, "execute", strsep(&rest, " \t"));
+	while ((word = strsep(&rest, " \t"))) {
+		if (!*word)
+			continue;
+		if (!arguments) {
+			arguments = json_object_new_object();
+			json_object_object_add(command, "arguments", arguments);
+		}
+		if (keyvalue_add(repl->call, arguments, word, err) < 0)
+			return NULL;
+	}
+	return steal_ptr(command);
+}
+
+/* QMP's command in @text: an object with "execute", or a name. Owned by the caller. */
+static struct json_object *
+qmp_command(struct repl *repl, const char *text, struct cij_error *err)
 {
 	size_t len = strlen(text);
 	_cleanup_json_ struct json_object *parsed = NULL;
-	struct json_object *command;
 
 	while (len > 0 && isspace((unsigned char)text[len - 1]))
 		len--;
 	while (len > 0 && isspace((unsigned char)*text))
 		text++, len--;
-	if (len > 0 && (isalpha((unsigned char)*text) || *text == '_') && !memchr(text, '"', len)) {
-		command = json_object_new_object();
-		json_object_object_add(
-			command, "execute", json_object_new_string_len(text, (int)len));
-		return command;
-	}
+	if (len > 0 && (isalpha((unsigned char)*text) || *text == '_'))
+		return command_of_words(repl, text, len, err);
 	parsed = cij_json_parse(text, len, CIJ_REQUEST_DEPTH_MAX, err);
 	if (!parsed) {
 		if (err->class == CIJ_E_NONE)
@@ -117,88 +68,238 @@ qmp_command(const char *text, struct cij_error *err)
 }
 
 static int
-run_qmp(struct call *call, struct link *l, const char *line, struct cij_error *err)
+call_qmp(struct repl *repl, struct json_object *command, struct reply *r, struct cij_error *err)
 {
-	struct json_object *args, *command = qmp_command(line, err);
+	struct json_object *args = guest_arguments(repl->guest);
+
+	json_object_object_add(args, "command", command);
+	if (repl->call->timeout >= 0)
+		json_object_object_add(
+			args, "timeout", json_object_new_double(repl->call->timeout));
+	repl_start_clock(repl);
+	return link_call(&repl->link, "qmp-execute", args, r, err);
+}
+
+/* One command, its answer alone. */
+static int
+execute(struct repl *repl, const char *line, struct cij_error *err)
+{
+	struct json_object *command = qmp_command(repl, line, err);
 	_cleanup_reply_ struct reply r = {0};
 	const char *text;
 	size_t len;
 
-	if (!command)
-		return -1;
-	args = guest_arguments(call->guest);
-	json_object_object_add(args, "command", command);
-	if (call->timeout >= 0)
-		json_object_object_add(args, "timeout", json_object_new_double(call->timeout));
-	start_clock(call, l);
-	if (link_call(l, "qmp-execute", args, &r, err) < 0)
+	if (!command || call_qmp(repl, command, &r, err) < 0)
 		return -1;
 	text = reply_text(&r, &len);
+	if (repl->several && repl->call->json) {
+		printf("{\"guest\": \"%s\", \"return\": %.*s}\n", repl->guest, (int)len, text);
+		return 0;
+	}
+	if (repl->several)
+		printf("%s: ", repl->guest);
 	/* Of several, each has its line; one alone is for a person to read. */
-	out_json(text, len, !call->json && (call->n_args > 0 || out_colours(stdout)));
+	out_json(text, len,
+		!repl->call->json && !repl->several &&
+			(repl->call->n_args > 0 || out_colours(stdout)));
 	return 0;
 }
 
-typedef int run_line_fn(struct call *call, struct link *l, const char *line, struct cij_error *err);
+/* A person's session: QMP itself, on a connection that became a monitor */
 
-/* Runs each line of stdin; goes on behind one that failed. The exit code is the first failure's. */
-static int
-run_lines(struct call *call, struct link *l, const char *prompt, run_line_fn *run)
+/* The next line of the session that is there already; NULL: none. */
+static char *
+session_line(struct repl *repl, bool *ended)
 {
-	bool person = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
-	_cleanup_free_ char *line = NULL;
-	size_t size = 0;
-	int code = 0;
+	char *newline = repl->n_in ? memchr(repl->in, '\n', repl->n_in) : NULL, *line;
 
-	for (;;) {
-		struct cij_error err = CIJ_ERROR_INIT;
+	while (!newline) {
 		ssize_t n;
 
-		if (person)
-			fputs(prompt, stdout);
-		fflush(stdout);
-		n = getline(&line, &size, stdin);
-		if (n < 0)
-			break;
-		while (n > 0 && strchr("\r\n", line[n - 1]))
-			line[--n] = '\0';
-		if (line[strspn(line, " \t")] == '\0')
-			continue;
-		if (run(call, l, line, &err) == 0)
-			continue;
-		out_error(&err);
-		if (!code)
-			code = cij_error_exit_code(err.class);
-		/* Without its connection none of the others can do better. */
-		if (err.class == CIJ_E_UNREACHABLE || err.class == CIJ_E_PROTOCOL)
-			return code;
+		repl->in = realloc(repl->in, repl->n_in + BLOCK);
+		if (!repl->in)
+			abort();
+		n = link_read_raw(&repl->session, repl->in + repl->n_in, BLOCK);
+		if (n <= 0) {
+			*ended = n == 0 || (errno != EAGAIN && errno != EINTR);
+			return NULL;
+		}
+		newline = memchr(repl->in + repl->n_in, '\n', n);
+		repl->n_in += n;
 	}
-	if (person)
-		putchar('\n');
-	return person ? 0 : code;
+	line = strndup(repl->in, newline - repl->in);
+	if (!line)
+		abort();
+	repl->n_in -= newline + 1 - repl->in;
+	memmove(repl->in, newline + 1, repl->n_in);
+	return line;
 }
 
-int
-cmd_monitor(struct call *call, struct cij_error *err)
+/* Prints an answer or an event. Returns whether it was an answer. */
+static bool
+show(const struct repl *repl, const char *line)
 {
-	_cleanup_link_ struct link l = LINK_INIT;
-	_cleanup_free_ char *line = join_words(call);
+	_cleanup_json_ struct json_object *msg = cij_json_parse(
+		line, strlen(line), CIJ_REPLY_DEPTH_MAX, NULL);
+	struct json_object *error = cij_json_get(msg, "error");
+	const char *event = cij_json_str(msg, "event"), *at, *desc;
+	struct cij_error err;
+	size_t n;
 
-	if (open_link(call, &l, err) < 0)
+	if (event && cij_json_raw_member(line, strlen(line), "data", &at, &n)) {
+		printf("%s ", event);
+		out_json(at, n, false);
+	} else if (event) {
+		puts(event);
+	} else if (error) {
+		desc = cij_json_str(error, "desc");
+		cij_error_set(&err, CIJ_E_QEMU_FAILED, "%s", desc ? desc : "QEMU gave no reason");
+		out_error(&err);
+	} else if (cij_json_raw_member(line, strlen(line), "return", &at, &n)) {
+		out_json(at, n, !repl->call->json);
+	}
+	return !event;
+}
+
+static int
+session_lost(struct repl *repl, struct cij_error *err)
+{
+	link_close(&repl->session);
+	repl->n_in = 0;
+	return cij_error_set(err, CIJ_E_QEMU_FAILED, "the monitor of '%s' has gone", repl->guest);
+}
+
+/* What came while a line is being typed: events. */
+static bool
+session_ready(void *arg)
+{
+	struct repl *repl = arg;
+	struct cij_error err;
+	bool ended = false;
+	char *line;
+
+	while ((line = session_line(repl, &ended))) {
+		show(repl, line);
+		free(line);
+	}
+	if (!ended)
+		return true;
+	session_lost(repl, &err);
+	out_error(&err);
+	return false;
+}
+
+/* Waits for one answer, showing it (unless it is the first, to the negotiation) and the events. */
+static int
+session_answer(struct repl *repl, bool first, struct cij_error *err)
+{
+	for (;;) {
+		struct pollfd wait = {.fd = repl->session.fd, .events = POLLIN};
+		bool ended = false;
+		_cleanup_free_ char *line = session_line(repl, &ended);
+
+		if (line && first) {
+			if (strncmp(line, "{\"return\"", 9) == 0)
+				return 0;
+		} else if (line) {
+			if (show(repl, line))
+				return 0;
+		} else if (ended) {
+			return session_lost(repl, err);
+		} else if (poll(&wait, 1, clock_left(repl->link.deadline)) == 0) {
+			return cij_error_set(
+				err, CIJ_E_TIMEOUT, "QEMU's monitor did not answer in time");
+		}
+	}
+}
+
+static int
+session_send(struct repl *repl, struct json_object *command, struct cij_error *err)
+{
+	size_t len;
+	const char *text = json_object_to_json_string_length(
+		command, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &len);
+
+	if (out_write(repl->session.fd, text, len) < 0 || out_write(repl->session.fd, "\n", 1) < 0)
+		return session_lost(repl, err);
+	return 0;
+}
+
+static int
+session_enter(struct repl *repl, struct cij_error *err)
+{
+	_cleanup_json_ struct json_object *hello = json_object_new_object();
+	_cleanup_reply_ struct reply r = {0};
+
+	repl_start_clock(repl);
+	if (link_open(&repl->session, repl->call->socket, repl->link.deadline, err) < 0 ||
+		link_call(&repl->session, "qmp-attach", guest_arguments(repl->guest), &r, err) < 0)
 		return -1;
-	if (call->n_args > 0)
-		return run_hmp(call, &l, line, err);
-	return run_lines(call, &l, "(qemu) ", run_hmp);
+	cij_json_add_str(hello, "execute", "qmp_capabilities");
+	if (session_send(repl, hello, err) < 0)
+		return -1;
+	return session_answer(repl, true, err);
+}
+
+static int
+converse(struct repl *repl, const char *line, struct cij_error *err)
+{
+	_cleanup_json_ struct json_object *command = qmp_command(repl, line, err);
+
+	if (!command)
+		return -1;
+	if (repl->session.fd < 0 && session_enter(repl, err) < 0) {
+		link_close(&repl->session);
+		return -1;
+	}
+	repl_start_clock(repl);
+	return session_send(repl, command, err) < 0 ? -1 : session_answer(repl, false, err);
+}
+
+static int
+run_qmp(struct repl *repl, const char *line, struct cij_error *err)
+{
+	return repl->person ? converse(repl, line, err) : execute(repl, line, err);
+}
+
+/* QEMU's commands, asked for once, when the first word is to be completed. */
+static const struct words *
+complete_qmp(void *arg, const char *line, size_t start)
+{
+	struct repl *repl = arg;
+	struct json_object *command = json_object_new_object();
+	_cleanup_reply_ struct reply r = {0};
+	struct cij_error err = CIJ_ERROR_INIT;
+
+	cij_json_add_str(command, "execute", "query-commands");
+	if (repl->asked || start > strspn(line, " ")) {
+		json_object_put(command);
+		return start > strspn(line, " ") ? NULL : &repl->commands;
+	}
+	repl->asked = true;
+	if (call_qmp(repl, command, &r, &err) < 0 || !json_object_is_type(r.value, json_type_array))
+		return &repl->commands;
+	for (size_t i = 0; i < json_object_array_length(r.value); i++) {
+		const char *name = cij_json_str(json_object_array_get_idx(r.value, i), "name");
+
+		if (name)
+			words_add(&repl->commands, name, strlen(name));
+	}
+	words_sort(&repl->commands);
+	return &repl->commands;
 }
 
 int
 cmd_qmp(struct call *call, struct cij_error *err)
 {
-	_cleanup_link_ struct link l = LINK_INIT;
+	_cleanup_free_ char *line = repl_words(call);
+	struct repl repl = {.call = call,
+		.run = run_qmp,
+		.prompt = "(qmp) ",
+		.history = "qmp.history",
+		.complete = complete_qmp,
+		.enter = session_enter,
+		.ready = session_ready};
 
-	if (open_link(call, &l, err) < 0)
-		return -1;
-	if (call->n_args > 0)
-		return run_qmp(call, &l, call->args[0], err);
-	return run_lines(call, &l, "(qmp) ", run_qmp);
+	return repl_run(&repl, call->n_args > 0 ? line : NULL, err);
 }

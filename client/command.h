@@ -28,6 +28,7 @@ enum command_flag {
 	CMD_GUEST = 1 << 0, /* the first operand is a guest; none named = $QEMU_GUEST_NAME */
 	CMD_GUESTS = 1 << 1, /* the operands are guests and globs; none = --all or the same */
 	CMD_WORDS = 1 << 2, /* behind the guest comes a command line: our options end there */
+	CMD_GLOB = 1 << 4, /* the guest of CMD_GUEST may be a glob, too */
 	CMD_SSH_CODES = 1 << 3, /* the guest's exit codes; 255 for every failure of ours */
 };
 
@@ -86,6 +87,8 @@ int cmd_show(struct call *call, struct cij_error *err);
 int cmd_status(struct call *call, struct cij_error *err);
 int cmd_create(struct call *call, struct cij_error *err);
 int cmd_set(struct call *call, struct cij_error *err);
+int cmd_device(struct call *call, struct cij_error *err);
+int cmd_doctor(struct call *call, struct cij_error *err);
 int cmd_edit(struct call *call, struct cij_error *err);
 int cmd_delete(struct call *call, struct cij_error *err);
 int cmd_validate(struct call *call, struct cij_error *err);

@@ -41,6 +41,15 @@ static const struct opt delete_options[] = {
 	{NULL},
 };
 
+static const struct opt device_options[] = {
+	{"yes", 'y', OPT_FLAG, NULL, "format: do not ask"},
+	{"write", 0, OPT_VALUE, "ADDRESS[,percent=N]", "inject: writes there fail"},
+	{"reset", 0, OPT_VALUE, "ADDRESS[,percent=N]", "inject: resets of these chunks fail"},
+	{"chunk", 0, OPT_VALUE, "ADDRESS,state=STATE[,…]", "inject: the state of chunks"},
+	{"clear", 0, OPT_FLAG, NULL, "inject: without the rules that there were"},
+	{NULL},
+};
+
 static const struct opt argv_options[] = {
 	{"explain", 0, OPT_FLAG, NULL, "an option a line, and which key or default made it"},
 	{NULL},
@@ -224,22 +233,26 @@ const struct command commands[] = {
 		"Example: cijqemuctl logs emujoe -n 50 -f\n"
 		"         cijqemuctl logs emujoe --boot -1 > last-crash.txt\n",
 		.flags = CMD_GUEST, .options = logs_options, .run = cmd_logs},
-	{"monitor", "QEMU", "GUEST [COMMAND…]", "QEMU's human monitor",
+	{"monitor", "QEMU", "GUEST|GLOB [COMMAND…]", "QEMU's human monitor",
 		"Without COMMAND the lines of stdin are run, one after the other; on a terminal "
-		"there is a prompt, and ^D leaves ('quit' would end the guest). With "
+		"there is a prompt, with a history and completion by the tabulator, and ^D leaves "
+		"('quit' would end the guest). Of several guests each line says whose it is. With "
 		"$QEMU_GUEST_NAME instead of GUEST, put '--' before COMMAND.\n\n"
 		"Example: cijqemuctl monitor emujoe info registers -a\n"
-		"         echo 'info block' | cijqemuctl monitor emujoe\n",
-		.flags = CMD_GUEST | CMD_WORDS, .max_args = CMD_ANY, .run = cmd_monitor},
-	{"qmp", "QEMU", "GUEST [JSON|COMMAND]", "QEMU's machine protocol",
+		"         echo 'info block' | cijqemuctl monitor emujoe\n"
+		"         cijqemuctl monitor 'emu*' info status\n\n"
+		"Exit codes: 1 QEMU's own error, 75 it does not run, 77 not allowed.\n",
+		.flags = CMD_GUEST | CMD_GLOB | CMD_WORDS, .max_args = CMD_ANY, .run = cmd_monitor},
+	{"qmp", "QEMU", "GUEST|GLOB [JSON|COMMAND [KEY=VALUE…]]", "QEMU's machine protocol",
 		"Runs one command, given as {\"execute\": …, \"arguments\": …} or by its name "
-		"alone, "
-		"and prints what it returns; without one, each line of stdin, with an answer a "
-		"line. --json: the answer on one line.\n\n"
+		"and arguments, and prints what it returns; without one, each line of stdin, with "
+		"an answer a line. On a terminal there is a prompt, and the guest's events are "
+		"shown as they come; ^D leaves. --json: the answer on one line.\n\n"
 		"Example: cijqemuctl qmp emujoe query-status\n"
-		"         cijqemuctl qmp emujoe '{\"execute\": \"query-block\"}'\n\n"
+		"         cijqemuctl qmp emujoe '{\"execute\": \"query-block\"}'\n"
+		"         cijqemuctl qmp emujoe device_del id=nvme1\n\n"
 		"Exit codes: 1 QEMU's own error, 65 not JSON, 77 not allowed.\n",
-		.flags = CMD_GUEST, .max_args = 1, .run = cmd_qmp},
+		.flags = CMD_GUEST | CMD_GLOB, .max_args = CMD_ANY, .run = cmd_qmp},
 	{"exec", "Inside", "GUEST -- COMMAND…", "run a command in the guest, over SSH",
 		"A single word is a command line for the guest's shell. Of several each arrives as "
 		"it is: blanks, quotes and '*' in them are safe. stdin, stdout and stderr are "
@@ -260,6 +273,39 @@ const struct command commands[] = {
 		"Example: cijqemuctl shell emujoe\n\n"
 		"Exit codes: the shell's own; 255 for every failure that is not the shell's.\n",
 		.flags = CMD_GUEST | CMD_SSH_CODES, .run = cmd_shell},
+	{"device", "Guests", "list|plug|unplug|format|inject GUEST …",
+		"the emulated drives of a guest",
+		"  list GUEST                     as guest.json has them, and as QEMU has them "
+		"now\n"
+		"  plug GUEST ID                  give a running guest a drive of its guest.json\n"
+		"  plug GUEST TYPE[,KEY=VALUE…]   the same with a new one, added to guest.json\n"
+		"  unplug GUEST ID                ask it to let go of one; it stays in guest.json\n"
+		"  format GUEST ID [--yes]        make its image anew; asks on a terminal\n"
+		"  inject GUEST ID [--write ADDRESS[,percent=N]]… [--reset …]… [--chunk …]… "
+		"[--clear]\n\n"
+		"ADDRESS is grp=G,pu=P,chk=C and for --write also sec=S; each is a number, a range "
+		"like 2-7, or *. STATE is free, open (with wp=BLOCKS), closed or offline. The "
+		"rules "
+		"given replace those of guest.json; none given applies what is there. QEMU reads "
+		"them when the drive is plugged in: a running guest has it unplugged and plugged "
+		"again, and you are told what it saw of that.\n"
+		"A guest is started with a port for each drive and 4 to plug more into. It has 30 "
+		"s "
+		"to let go of one, unless --timeout says otherwise.\n\n"
+		"Example: cijqemuctl device plug emujoe nvme,size=4G\n"
+		"         cijqemuctl device inject emujoe nvme0 --write grp=0,pu=3,chk=0,sec=53 "
+		"\\\n"
+		"             --reset 'grp=0,pu=*,chk=5,percent=20'\n"
+		"         cijqemuctl device format emujoe nvme0 --yes\n\n"
+		"Exit codes: 1 this QEMU cannot, 75 it is in use, 78 a bad definition or another "
+		"geometry than the image's, 124 the guest did not let go.\n",
+		.min_args = 1, .max_args = CMD_ANY, .options = device_options, .run = cmd_device},
+	{"doctor", "Other", "", "what works on this machine and what does not",
+		"A line a finding: ok, note or fail, and the way out. Checks the daemon, the QEMU "
+		"binaries that guests use, their drives, and whether KVM really starts.\n\n"
+		"Example: cijqemuctl doctor\n\n"
+		"Exit codes: 1 when something fails.\n",
+		.run = cmd_doctor},
 	{"events", "Other", "[-f] [GUEST|GLOB…]",
 		"what happens, one event a line, until interrupted",
 		"With --json each line is the event as the daemon gives it.\n\n"

@@ -64,8 +64,7 @@ word_end(const char *p)
 	return p;
 }
 
-/* "ocssd,num_grp=2,num_pu=4" as an object. */
-static int
+int
 device_of(const struct call *call, const char *text, struct json_object **device,
 	struct cij_error *err)
 {
@@ -74,7 +73,7 @@ device_of(const struct call *call, const char *text, struct json_object **device
 
 	if (end == text || memchr(text, '=', end - text))
 		return call_usage(call, err,
-			"--device takes TYPE[,KEY=VALUE…], as in 'nvme,size=8G', not '%s'", text);
+			"a device is TYPE[,KEY=VALUE…], as in 'nvme,size=8G', not '%s'", text);
 	json_object_object_add(obj, "id", NULL); /* the first member, for who reads guest.json */
 	json_object_object_add(obj, "type", json_object_new_string_len(text, (int)(end - text)));
 	while (*end) {
@@ -83,7 +82,7 @@ device_of(const struct call *call, const char *text, struct json_object **device
 		end = word_end(word);
 		equals = memchr(word, '=', end - word);
 		if (!equals || equals == word)
-			return call_usage(call, err, "--device %.*s: '%.*s' is not KEY=VALUE",
+			return call_usage(call, err, "device %.*s: '%.*s' is not KEY=VALUE",
 				(int)strcspn(text, ","), text, (int)(end - word), word);
 		_cleanup_free_ char *key = strndup(word, equals - word);
 		if (!key)
@@ -91,6 +90,30 @@ device_of(const struct call *call, const char *text, struct json_object **device
 		json_object_object_add(obj, key, value_of(equals + 1, end - equals - 1));
 	}
 	*device = steal_ptr(obj);
+	return 0;
+}
+
+int
+members_of(const struct call *call, const char *text, struct json_object **members,
+	struct cij_error *err)
+{
+	_cleanup_json_ struct json_object *obj = json_object_new_object();
+	const char *word = text, *end, *equals;
+
+	for (;; word = end + 1) {
+		end = word_end(word);
+		equals = memchr(word, '=', end - word);
+		if (!equals || equals == word)
+			return call_usage(call, err, "'%.*s' in '%s' is not KEY=VALUE",
+				(int)(end - word), word, text);
+		_cleanup_free_ char *key = strndup(word, equals - word);
+		if (!key)
+			abort();
+		json_object_object_add(obj, key, value_of(equals + 1, end - equals - 1));
+		if (!*end)
+			break;
+	}
+	*members = steal_ptr(obj);
 	return 0;
 }
 

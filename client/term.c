@@ -96,11 +96,36 @@ term_restore(void)
 	is_raw = 0;
 }
 
-int
-term_raw(int fd, struct cij_error *err)
+/* Gives the terminal back whatever ends us. */
+static void
+guard(void)
 {
 	static const int faults[] = {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL};
 	static bool registered;
+
+	if (registered)
+		return;
+	registered = true;
+	atexit(term_restore);
+	for (size_t i = 0; i < cij_array_size(faults); i++)
+		handle(faults[i], on_fault, SA_RESETHAND);
+}
+
+void
+term_keep(int fd)
+{
+	if (tcgetattr(fd, &was) < 0)
+		return;
+	raw = was;
+	raw_fd = fd;
+	guard();
+	is_raw = 1;
+}
+
+int
+term_raw(int fd, struct cij_error *err)
+{
+	static bool stops;
 
 	if (tcgetattr(fd, &was) < 0)
 		return cij_error_errno(
@@ -110,11 +135,9 @@ term_raw(int fd, struct cij_error *err)
 	raw.c_cc[VMIN] = 1;
 	raw.c_cc[VTIME] = 0;
 	raw_fd = fd;
-	if (!registered) {
-		registered = true;
-		atexit(term_restore);
-		for (size_t i = 0; i < cij_array_size(faults); i++)
-			handle(faults[i], on_fault, SA_RESETHAND);
+	guard();
+	if (!stops) {
+		stops = true;
 		handle(SIGTSTP, on_stop, SA_RESTART);
 		handle(SIGCONT, on_continue, SA_RESTART);
 	}

@@ -19,6 +19,9 @@ void term_init(void);
 int term_raw(int fd, struct cij_error *err);
 void term_restore(void);
 
+/* As it is now, so shall it be when a deadly signal or exit() ends us: others will change it. */
+void term_keep(int fd);
+
 /* Notes changes of the window's size; term_resized() tells once whether there was one. */
 void term_watch_size(void);
 bool term_resized(void);

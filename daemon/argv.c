@@ -1,8 +1,11 @@
 #include "daemon/argv.h"
 
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
+#include <uuid/uuid.h>
 
+#include "proto/json.h"
 #include "proto/text.h"
 
 #define SANDBOX "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
@@ -35,9 +38,34 @@ addf(struct argv *out, const char *why, const char *option, const char *fmt, ...
 }
 
 char *
-argv_device_file(const struct device_conf *device)
+argv_device_file(const char *id)
 {
-	return str_printf("%s.img", device->id);
+	return str_printf("%s.img", id);
+}
+
+/* Slots from here on are ours: the machines put their own devices and QEMU its choices below. */
+#define FIRST_SLOT 0x10
+
+/* Root ports share a slot as its eight functions. */
+#define PORTS_A_SLOT 8
+
+struct argv_place
+argv_drive_place(enum machine_bus machine, size_t i)
+{
+	struct argv_place place = {"", ""};
+
+	switch (machine) {
+	case MACHINE_PCIE:
+		snprintf(place.bus, sizeof(place.bus), "port%u", (unsigned)i);
+		break;
+	case MACHINE_PCI:
+		snprintf(place.bus, sizeof(place.bus), "pci.0");
+		snprintf(place.addr, sizeof(place.addr), "0x%x", FIRST_SLOT + (unsigned)i);
+		break;
+	case MACHINE_OTHER:
+		break;
+	}
+	return place;
 }
 
 static void
@@ -73,12 +101,13 @@ add_machine(const struct argv_input *in, struct argv *out)
 static void
 add_supervision(const struct argv_input *in, struct argv *out)
 {
-	addf(out, "the daemon: QMP", "-chardev", "socket,id=qmp0,fd=%d,server=on,wait=off",
-		in->qmp_fd);
-	add(out, "the daemon: QMP", "-mon", "chardev=qmp0,mode=control");
+	addf(out, "the daemon: QMP", "-chardev",
+		"socket,id=" ARGV_CHARDEV_QMP ",fd=%d,server=on,wait=off", in->qmp_fd);
+	add(out, "the daemon: QMP", "-mon", "chardev=" ARGV_CHARDEV_QMP ",mode=control");
 	addf(out, "the daemon: console into the run's log", "-chardev",
-		"pipe,id=con0,path=logs/%04u", in->run);
-	add(out, "the daemon: console into the run's log", "-serial", "chardev:con0");
+		"pipe,id=" ARGV_CHARDEV_CONSOLE ",path=logs/%04u", in->run);
+	add(out, "the daemon: console into the run's log", "-serial",
+		"chardev:" ARGV_CHARDEV_CONSOLE);
 	add(out, "the daemon: its lock tells that QEMU lives", "-pidfile", "guest.pid");
 	add(out, "the daemon: runs when its SSH port is set", "-S", NULL);
 	if (in->caps->pvpanic_pci)
@@ -112,20 +141,56 @@ add_boot(const struct argv_input *in, struct argv *out)
 			in->boot ? "root=/dev/vda1 console=ttyS0" : "console=ttyS0");
 }
 
+/* A port a drive, at the same address in every run, and some to plug more into. */
+static void
+add_ports(const struct argv_input *in, struct argv *out)
+{
+	if (dialect_machine_bus(in->conf->machine) != MACHINE_PCIE)
+		return;
+	for (unsigned i = 0; i < in->conf->devices.n + ARGV_SPARE_PORTS; i++)
+		addf(out,
+			i < in->conf->devices.n ? "the daemon: a port a drive"
+						: "the daemon: a port to plug a drive into",
+			"-device", "pcie-root-port,id=port%u,chassis=%u,addr=0x%x.%u%s", i, i + 1,
+			FIRST_SLOT + i / PORTS_A_SLOT, i % PORTS_A_SLOT,
+			i % PORTS_A_SLOT == 0 ? ",multifunction=on" : "");
+}
+
+void
+argv_namespace_uuid(const char *guest_uuid, const char *id, char *text)
+{
+	uuid_t space, uuid;
+
+	if (uuid_parse(guest_uuid, space) < 0)
+		uuid_clear(space);
+	uuid_generate_sha1(uuid, space, id, strlen(id));
+	uuid_unparse_lower(uuid, text);
+}
+
 static int
 add_devices(const struct argv_input *in, struct argv *out, struct cij_error *err)
 {
 	const struct device_conf *devices = in->conf->devices.items;
+	enum machine_bus machine = dialect_machine_bus(in->conf->machine);
 
 	for (size_t i = 0; i < in->conf->devices.n; i++) {
-		_cleanup_free_ char *file = argv_device_file(&devices[i]);
+		_cleanup_free_ char *file = argv_device_file(devices[i].id);
 		_cleanup_free_ char *why = str_printf(
 			"devices.%s, dialect %s", devices[i].id, dialect_name(in->caps->dialect));
-		enum image_kind kind;
+		_cleanup_json_ struct json_object *parts = NULL;
+		struct argv_place at = argv_drive_place(machine, i);
+		char uuid[ARGV_UUID_SIZE];
+		struct drive_place place = {.file = file,
+			.bus = *at.bus ? at.bus : NULL,
+			.addr = *at.addr ? at.addr : NULL,
+			.uuid = uuid};
+		enum image_format format;
 
-		if (dialect_image_kind(in->caps, &devices[i], in->qemu, &kind, err) < 0)
+		if (dialect_check(in->caps, &devices[i], in->qemu, &format, err) < 0)
 			return -1;
-		dialect_device_args(in->caps, &devices[i], file, &out->items);
+		argv_namespace_uuid(in->uuid, devices[i].id, uuid);
+		parts = dialect_drive(in->caps, &devices[i], &place);
+		dialect_drive_argv(parts, &out->items);
 		while (out->why.n < out->items.n)
 			strv_add(&out->why, why);
 	}
@@ -145,6 +210,7 @@ argv_build(const struct argv_input *in, struct argv *out, struct cij_error *err)
 	add(out, "the daemon: SSH and forwards come over QMP", "-device",
 		"virtio-net-pci,netdev=" NETDEV ",romfile=");
 	add_boot(in, out);
+	add_ports(in, out);
 	if (add_devices(in, out, err) < 0)
 		return -1;
 	for (size_t i = 0; i < in->conf->extra_args.n; i++)

@@ -6,6 +6,10 @@
 #include "daemon/guest_conf.h"
 #include "daemon/strv.h"
 
+/* The ids of the chardevs that the daemon owns. */
+#define ARGV_CHARDEV_QMP "qmp0"
+#define ARGV_CHARDEV_CONSOLE "con0"
+
 struct argv_input {
 	const char *qemu; /* path of the binary */
 	const char *name; /* of the guest */
@@ -30,7 +34,23 @@ struct argv {
 int argv_build(const struct argv_input *in, struct argv *out, struct cij_error *err);
 void argv_clear(struct argv *argv);
 
-/* The backing file of a drive, relative to the guest's folder. Heap string. */
-char *argv_device_file(const struct device_conf *device);
+/*
+ * Root ports behind which nothing stands when a guest starts: so many drives can be plugged into
+ * it. Each costs the guest a bus to look at when it boots.
+ */
+#define ARGV_SPARE_PORTS 4
+
+/* The backing file of drive @id, relative to the guest's folder. Heap string. */
+char *argv_device_file(const char *id);
+
+/* The UUID of drive @id's namespace, the same in every run: in the name space of its guest's. */
+#define ARGV_UUID_SIZE 37
+void argv_namespace_uuid(const char *guest_uuid, const char *id, char *text);
+
+/* Names the place of the guest's drive number @i in @bus and @addr ("" = QEMU's choice). */
+struct argv_place {
+	char bus[16], addr[16];
+};
+struct argv_place argv_drive_place(enum machine_bus machine, size_t i);
 
 #endif

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "proto/json.h"
+#include "proto/text.h"
 
 const char *const dialect_types[] = {
 	"nvme", "nvme-ns", "ocssd", "ocssd-ns", "pvpanic", "pvpanic-pci", NULL};
@@ -49,6 +50,7 @@ dialect_take(struct qemu_caps *caps, const char *type, struct json_object *prope
 	} else if (strcmp(type, "nvme-ns") == 0) {
 		caps->nvme_ns = has_property(properties, "drive");
 		caps->nvme_ns_zoned = has_property(properties, "zoned");
+		caps->nvme_ns_uuid = has_property(properties, "uuid");
 	} else if (strcmp(type, "ocssd") == 0) {
 		caps->ocssd_mdts = has_property(properties, "mdts");
 		if (has_property(properties, "drive"))
@@ -62,6 +64,18 @@ dialect_take(struct qemu_caps *caps, const char *type, struct json_object *prope
 	}
 }
 
+enum machine_bus
+dialect_machine_bus(const char *machine)
+{
+	size_t n = strcspn(machine, ",");
+
+	if ((n == 3 && strncmp(machine, "q35", n) == 0) || strncmp(machine, "pc-q35-", 7) == 0)
+		return MACHINE_PCIE;
+	if ((n == 2 && strncmp(machine, "pc", n) == 0) || strncmp(machine, "pc-i440fx-", 10) == 0)
+		return MACHINE_PCI;
+	return MACHINE_OTHER;
+}
+
 static int
 lacks(const char *qemu, const struct qemu_caps *caps, const struct device_conf *device,
 	const char *what, struct cij_error *err)
@@ -70,199 +84,124 @@ lacks(const char *qemu, const struct qemu_caps *caps, const struct device_conf *
 		device->id, qemu, caps->version, what);
 }
 
-int
-dialect_image_kind(const struct qemu_caps *caps, const struct device_conf *device, const char *qemu,
-	enum image_kind *kind, struct cij_error *err)
+/*
+ * The forks shift parts of an address as 32-bit numbers (3.1.50: lnvm_init_namespace(), masks;
+ * 4.1.50: ocssd_ns_init_blk(), 1 << bits), so that larger drives overlap themselves or die.
+ */
+#define LIGHTNVM_ADDRESS_BITS 31
+#define OCSSD_NS_ADDRESS_BITS 30
+
+static int
+check_ocssd(const struct qemu_caps *caps, const struct device_conf *d, const char *qemu,
+	struct cij_error *err)
 {
-	switch ((enum device_type)device->type) {
+	int bits = geometry_address_bits(d);
+	int most = caps->dialect == DIALECT_OCSSD_NS ? OCSSD_NS_ADDRESS_BITS
+						     : LIGHTNVM_ADDRESS_BITS;
+
+	if (bits > most)
+		return cij_error_set(err, CIJ_E_NOT_SUPPORTED,
+			"drive '%s': its geometry needs %d address bits, %s (QEMU %s) has %d",
+			d->id, bits, qemu, caps->version, most);
+	if (caps->dialect == DIALECT_LIGHTNVM)
+		return 0;
+	/* They write the namespace behind a header of 4096 bytes and look for it behind sec_size.
+	 */
+	if (d->sec_size != 4096)
+		return cij_error_set(err, CIJ_E_NOT_SUPPORTED,
+			"drive '%s': %s (QEMU %s) only works with a sec_size of 4096", d->id, qemu,
+			caps->version);
+	if (caps->dialect == DIALECT_OCSSD_NS && (d->md_size & (d->md_size - 1)))
+		return cij_error_set(err, CIJ_E_NOT_SUPPORTED,
+			"drive '%s': %s (QEMU %s) wants a md_size that is 0 or a power of two",
+			d->id, qemu, caps->version);
+	return 0;
+}
+
+/* Whether the controller of such a drive takes "mdts". */
+static bool
+takes_mdts(const struct qemu_caps *caps, const struct device_conf *d)
+{
+	if (d->type == DEVICE_OCSSD && caps->dialect != DIALECT_LIGHTNVM)
+		return caps->ocssd_mdts;
+	return caps->nvme_mdts;
+}
+
+static int
+check_mdts(const struct qemu_caps *caps, const struct device_conf *d, const char *qemu,
+	struct cij_error *err)
+{
+	/* 7 is guest.json's default and asks for nothing. */
+	if (takes_mdts(caps, d) || d->mdts == 7)
+		return 0;
+	return cij_error_set(err, CIJ_E_NOT_SUPPORTED, "drive '%s': %s (QEMU %s) cannot set mdts",
+		d->id, qemu, caps->version);
+}
+
+static int
+no_ocssd(const struct qemu_caps *caps, const struct device_conf *d, const char *qemu,
+	struct cij_error *err)
+{
+	lacks(qemu, caps, d, "Open-Channel SSD", err);
+	return cij_error_hint(err,
+		"build OpenChannelSSD/qemu-nvme, install it as /opt/qemu-nvme, or set QEMU_HOME or "
+		"the guest's qemu_home to where it is");
+}
+
+int
+dialect_check(const struct qemu_caps *caps, const struct device_conf *d, const char *qemu,
+	enum image_format *format, struct cij_error *err)
+{
+	static const enum image_format formats[] = {
+		[DIALECT_LIGHTNVM] = FORMAT_LIGHTNVM,
+		[DIALECT_OCSSD_NS] = FORMAT_OCSSD_NS,
+		[DIALECT_OCSSD_DRIVE] = FORMAT_OCSSD,
+	};
+
+	*format = FORMAT_RAW;
+	switch ((enum device_type)d->type) {
 	case DEVICE_OCSSD:
-		switch (caps->dialect) {
-		case DIALECT_LIGHTNVM:
-		case DIALECT_OCSSD_DRIVE:
-			*kind = IMAGE_OCSSD;
-			return 0;
-		case DIALECT_OCSSD_NS:
-			*kind = IMAGE_EMPTY;
-			return 0;
-		case DIALECT_UPSTREAM:
-			break;
-		}
-		lacks(qemu, caps, device, "Open-Channel SSD", err);
-		return cij_error_hint(err,
-			"build OpenChannelSSD/qemu-nvme, install it as "
-			"/opt/qemu-nvme, or set QEMU_HOME or the guest's qemu_home "
-			"to where it is");
+		if (caps->dialect == DIALECT_UPSTREAM)
+			return no_ocssd(caps, d, qemu, err);
+		*format = formats[caps->dialect];
+		if (check_ocssd(caps, d, qemu, err) < 0)
+			return -1;
+		break;
 	case DEVICE_NVME:
 		if (!caps->nvme || (!caps->nvme_drive && !caps->nvme_ns))
-			return lacks(qemu, caps, device, "NVMe drive", err);
-		*kind = IMAGE_RAW;
-		return 0;
+			return lacks(qemu, caps, d, "NVMe drive", err);
+		break;
 	case DEVICE_ZNS:
 		if (!caps->nvme_ns_zoned) {
-			lacks(qemu, caps, device, "zoned NVMe namespaces", err);
+			lacks(qemu, caps, d, "zoned NVMe namespaces", err);
 			return cij_error_hint(err, "upstream QEMU has them from 6.0 on");
 		}
-		*kind = IMAGE_RAW;
-		return 0;
+		break;
 	}
-	return cij_error_set(err, CIJ_E_INTERNAL, "a drive of an unknown type");
+	return check_mdts(caps, d, qemu, err);
+}
+
+enum inject_words
+dialect_inject_words(const struct qemu_caps *caps)
+{
+	switch (caps->dialect) {
+	case DIALECT_OCSSD_NS:
+		return WORDS_OCSSD;
+	case DIALECT_OCSSD_DRIVE:
+		return WORDS_OCSSD_NS1;
+	case DIALECT_LIGHTNVM:
+	case DIALECT_UPSTREAM:
+		break;
+	}
+	return WORDS_LIGHTNVM;
 }
 
 char *
 dialect_image_options(const struct device_conf *d)
 {
-	return str_printf(
-		"num_grp=%lld,num_pu=%lld,num_chk=%lld,num_sec=%lld,sec_size=%lld,md_size=%lld",
+	return str_printf("num_grp=%lld,num_pu=%lld,num_chk=%lld,num_sec=%lld,sec_size=%lld,"
+			  "md_size=%lld,ws_min=%lld,ws_opt=%lld,mw_cunits=%lld",
 		(long long)d->num_grp, (long long)d->num_pu, (long long)d->num_chk,
-		(long long)d->num_sec, (long long)d->sec_size, (long long)d->md_size);
-}
-
-char *
-qemu_escape(const char *text)
-{
-	char *out = malloc(2 * strlen(text) + 1), *p = out;
-
-	if (!out)
-		abort();
-	for (; *text; text++) {
-		if (*text == ',')
-			*p++ = ',';
-		*p++ = *text;
-	}
-	*p = '\0';
-	return out;
-}
-
-/* A raw file that a device refers to as "drive-ID". */
-static void
-add_raw_drive(const struct device_conf *d, const char *file, struct strv *args)
-{
-	_cleanup_free_ char *escaped = qemu_escape(file);
-
-	strv_add(args, "-drive");
-	strv_addf(args, "file=%s,if=none,id=drive-%s,format=raw,discard=unmap", escaped, d->id);
-}
-
-static void
-add_ocssd_image(const struct device_conf *d, const char *file, struct strv *args)
-{
-	_cleanup_free_ char *escaped = qemu_escape(file);
-
-	strv_add(args, "-blockdev");
-	strv_addf(args,
-		"ocssd,node-name=drive-%s,discard=unmap,detect-zeroes=unmap,"
-		"file.driver=file,file.filename=%s",
-		d->id, escaped);
-	strv_add(args, "-device");
-}
-
-/* The binary logarithm of a power of two. */
-static int
-log2_of(int64_t n)
-{
-	return __builtin_ctzll((unsigned long long)n);
-}
-
-static void
-add_ocssd(const struct qemu_caps *caps, const struct device_conf *d, const char *file,
-	struct strv *args)
-{
-	switch (caps->dialect) {
-	case DIALECT_LIGHTNVM:
-		add_ocssd_image(d, file, args);
-		strv_addf(args,
-			"nvme,drive=drive-%s,serial=%s,id=%s,mdts=%lld,lws_min=%lld,"
-			"lws_opt=%lld,lmw_cunits=%lld,learly_reset=%d",
-			d->id, d->id, d->id, (long long)d->mdts, (long long)d->ws_min,
-			(long long)d->ws_opt, (long long)d->mw_cunits, d->early_reset);
-		break;
-	case DIALECT_OCSSD_DRIVE:
-		add_ocssd_image(d, file, args);
-		strv_addf(args,
-			"ocssd,drive=drive-%s,serial=%s,id=%s,mdts=%lld,ws_min=%lld,"
-			"ws_opt=%lld,mw_cunits=%lld,early_reset=%s",
-			d->id, d->id, d->id, (long long)d->mdts, (long long)d->ws_min,
-			(long long)d->ws_opt, (long long)d->mw_cunits,
-			d->early_reset ? "on" : "off");
-		break;
-	case DIALECT_OCSSD_NS:
-		add_raw_drive(d, file, args);
-		strv_add(args, "-device");
-		strv_addf(
-			args, "ocssd,serial=%s,id=%s,mdts=%lld", d->id, d->id, (long long)d->mdts);
-		strv_add(args, "-device");
-		/* OCSSD 2.0 section 2.1.2, MCCAP: bit 0 vector copy, bit 2 early reset */
-		strv_addf(args,
-			"ocssd-ns,id=%s-ns1,drive=drive-%s,bus=%s,nsid=1,num_grp=%lld,"
-			"num_pu=%lld,num_chk=%lld,clba=%lld,lbads=%d,ms=%lld,ws_min=%lld,"
-			"ws_opt=%lld,mw_cunits=%lld,mccap=%d",
-			d->id, d->id, d->id, (long long)d->num_grp, (long long)d->num_pu,
-			(long long)d->num_chk, (long long)d->num_sec, log2_of(d->sec_size),
-			(long long)d->md_size, (long long)d->ws_min, (long long)d->ws_opt,
-			(long long)d->mw_cunits, d->early_reset ? 5 : 1);
-		break;
-	case DIALECT_UPSTREAM:
-		break; /* refused by dialect_image_kind() */
-	}
-}
-
-/* A controller with one namespace behind it: upstream since 6.0, and qemu-nvme 4.1.50. */
-static void
-add_controller(const struct qemu_caps *caps, const struct device_conf *d, struct strv *args)
-{
-	strv_add(args, "-device");
-	if (caps->nvme_mdts)
-		strv_addf(args, "nvme,serial=%s,id=%s,mdts=%lld", d->id, d->id, (long long)d->mdts);
-	else
-		strv_addf(args, "nvme,serial=%s,id=%s", d->id, d->id);
-	strv_add(args, "-device");
-}
-
-static void
-add_nvme(const struct qemu_caps *caps, const struct device_conf *d, const char *file,
-	struct strv *args)
-{
-	add_raw_drive(d, file, args);
-	if (caps->nvme_ns) {
-		add_controller(caps, d, args);
-		strv_addf(args, "nvme-ns,id=%s-ns1,drive=drive-%s,bus=%s,nsid=1", d->id, d->id,
-			d->id);
-		return;
-	}
-	char mdts[32] = "";
-	if (caps->nvme_mdts)
-		snprintf(mdts, sizeof(mdts), ",mdts=%lld", (long long)d->mdts);
-	strv_add(args, "-device");
-	strv_addf(args, "nvme,drive=drive-%s,serial=%s,id=%s%s%s", d->id, d->id, d->id, mdts,
-		caps->nvme_dialect ? ",dialect=0" : "");
-}
-
-static void
-add_zns(const struct qemu_caps *caps, const struct device_conf *d, const char *file,
-	struct strv *args)
-{
-	add_raw_drive(d, file, args);
-	add_controller(caps, d, args);
-	strv_addf(args,
-		"nvme-ns,id=%s-ns1,drive=drive-%s,bus=%s,nsid=1,zoned=on,zoned.zone_size=%lld,"
-		"zoned.zone_capacity=%lld,zoned.max_open=%lld,zoned.max_active=%lld",
-		d->id, d->id, d->id, (long long)d->zone_size, (long long)d->zone_capacity,
-		(long long)d->max_open, (long long)d->max_active);
-}
-
-void
-dialect_device_args(const struct qemu_caps *caps, const struct device_conf *device,
-	const char *file, struct strv *args)
-{
-	switch ((enum device_type)device->type) {
-	case DEVICE_OCSSD:
-		add_ocssd(caps, device, file, args);
-		break;
-	case DEVICE_NVME:
-		add_nvme(caps, device, file, args);
-		break;
-	case DEVICE_ZNS:
-		add_zns(caps, device, file, args);
-		break;
-	}
+		(long long)d->num_sec, (long long)d->sec_size, (long long)d->md_size,
+		(long long)d->ws_min, (long long)d->ws_opt, (long long)d->mw_cunits);
 }

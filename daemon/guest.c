@@ -42,6 +42,7 @@ guest_new(const struct services *services, const char *name)
 	guest->reason = GR_NEVER_STARTED;
 	guest->run_files = (struct run_files)RUN_FILES_INIT;
 	TAILQ_INIT(&guest->waiters);
+	TAILQ_INIT(&guest->drives);
 	guest->wake = evtimer_new(services->base, guest_waiters_on_wake, guest);
 	guest->deadline = evtimer_new(services->base, on_deadline, guest);
 	if (!guest->wake || !guest->deadline)
@@ -58,6 +59,7 @@ guest_free(struct guest *guest)
 	cij_error_set(&err, CIJ_E_GUEST_NOT_FOUND, "guest '%s' is gone", guest->name);
 	guest_waiters_fail_all(guest, &err);
 	guest_close_run(guest);
+	guest_drives_clear(guest);
 	ports_give_back(guest->sv->ports, guest->run.port);
 	event_free(guest->wake);
 	event_free(guest->deadline);
@@ -283,4 +285,15 @@ guest_monitor(struct guest *guest, struct cij_error *err)
 		cij_error_set(err, CIJ_E_BUSY, "guest '%s' is %s: it has no monitor", guest->name,
 			gstate_name(guest->state));
 	return NULL;
+}
+
+struct monitor *
+guest_monitor_shared(struct guest *guest, struct cij_error *err)
+{
+	if (!guest_monitor(guest, err))
+		return NULL;
+	if (!guest->monitor)
+		cij_error_set(err, CIJ_E_QEMU_FAILED,
+			"guest '%s' runs, but its monitor does not answer", guest->name);
+	return guest->monitor;
 }

@@ -10,6 +10,7 @@
 
 #include "daemon/guest_conf.h"
 #include "daemon/gstate.h"
+#include "daemon/monitor.h"
 #include "daemon/qmp.h"
 #include "daemon/run.h"
 #include "daemon/services.h"
@@ -102,6 +103,9 @@ int guest_control(struct guest *guest, enum gevent what,
 /* The monitor of a running guest; weak. NULL with an error that says in which state it is. */
 struct qmp *guest_monitor(struct guest *guest, struct cij_error *err);
 
+/* The same for clients of their own, by monitor_add(). */
+struct monitor *guest_monitor_shared(struct guest *guest, struct cij_error *err);
+
 /* The path of the guest's QEMU, on the heap. 0, or -1 when the guest is broken or there is none. */
 int guest_find_qemu(const struct guest *guest, char **qemu, struct cij_error *err);
 
@@ -126,6 +130,31 @@ ino_t guest_inode(const struct guest *guest);
 void guest_set_folder_gone(struct guest *guest, bool gone);
 /* Its folder has another name, while it runs. */
 void guest_rename(struct guest *guest, const char *name);
+
+/* Drives, see guest_device.c */
+
+/* One drive to tell about, configured or there; pointers are weak. */
+struct guest_drive_status {
+	const struct device_conf *conf;
+	bool known; /* whether @present is */
+	bool present; /* the guest has it now */
+	bool unplugging;
+};
+/* The drives of a guest that runs, or those of its definition. Returns false behind the last. */
+bool guest_drive_status(const struct guest *guest, size_t i, struct guest_drive_status *status);
+
+enum device_deed { DEVICE_PLUG, DEVICE_UNPLUG, DEVICE_FORMAT, DEVICE_INJECT, DEVICE_LIST };
+
+/* @result is taken over; NULL with @err. */
+typedef void guest_device_fn(void *arg, struct json_object *result, const struct cij_error *err);
+
+/*
+ * Does @deed to the drive @id (NULL for DEVICE_LIST), whose definition is guest.json's as it is
+ * now. @done is called once, from the loop or before this returns. @timeout: seconds that the guest
+ * has to let go of a drive.
+ */
+void guest_device(struct guest *guest, enum device_deed deed, const char *id, double timeout,
+	guest_device_fn *done, void *arg);
 
 /* Waiting */
 enum guest_want { WANT_SETTLED, WANT_RUNNING, WANT_STOPPED, WANT_SSH };

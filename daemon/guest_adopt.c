@@ -166,7 +166,7 @@ give_up(struct guest *guest, const char *why)
 		return;
 	}
 	event_del(guest->deadline);
-	qmp_free(steal_ptr(guest->qmp));
+	guest_monitor_drop(guest, NULL);
 	proc_free(steal_ptr(guest->proc));
 	console_release(steal_ptr(guest->console));
 	run_files_close(&guest->run_files);
@@ -258,6 +258,17 @@ on_usernet(void *arg, struct json_object *value, const struct cij_error *err)
 }
 
 static void
+on_pci(void *arg, struct json_object *value, const struct cij_error *err)
+{
+	struct guest *guest = arg;
+
+	if (err || !guest->adopting)
+		return;
+	guest_drives_take_pci(guest, value);
+	qmp_send_hmp(guest->qmp, "info usernet", 0, on_usernet, guest);
+}
+
+static void
 on_vm_status(void *arg, struct json_object *value, const struct cij_error *err)
 {
 	struct guest *guest = arg;
@@ -265,7 +276,7 @@ on_vm_status(void *arg, struct json_object *value, const struct cij_error *err)
 	if (err || !guest->adopting)
 		return;
 	guest->vm_running = cij_json_bool(value, "running", false);
-	qmp_send_hmp(guest->qmp, "info usernet", 0, on_usernet, guest);
+	qmp_send(guest->qmp, "query-pci", NULL, 0, on_pci, guest);
 }
 
 static void
@@ -330,6 +341,16 @@ adopt_console(struct guest *guest)
 	guest->console = console_new(guest->sv->consoles, guest->run_files.log_fd,
 		guest->run_files.fifo_fd, &guest_console_ops, guest);
 	guest->run_files.log_fd = guest->run_files.fifo_fd = -1;
+}
+
+/* What it was started with and what was plugged in since; its monitor tells what is still there. */
+static void
+adopt_drives(struct guest *guest)
+{
+	_cleanup_json_ struct json_object *devices = json_object_get(
+		guest->run.devices ? guest->run.devices : guest->conf.devices_json);
+
+	guest_drives_set(guest, devices, DRIVE_UNKNOWN);
 }
 
 /* The folder that the process is in, where its name under the guests' folder is gone. */
@@ -445,6 +466,7 @@ guest_adopt(struct guest *guest, void (*done)(void *arg), void *arg)
 	adopt_sockets(guest, pid);
 	mend_record(guest, pid);
 	adopt_console(guest);
+	adopt_drives(guest);
 	guest_arm(guest, ANSWER_SECONDS);
 	/* Its start was not over: that it does not answer yet is nothing wrong. */
 	starting = guest->run.this_boot && !guest->run.up && guest->state == GS_STOPPED;

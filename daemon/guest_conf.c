@@ -13,8 +13,6 @@
 
 /* A PCIe root bus has 32 slots, some taken; drives behind it are few in any real test. */
 #define DEVICES_MAX 16
-/* It is the drive's serial number too: NVMe 1.3, Identify Controller, SN: 20 bytes. */
-#define DEVICE_ID_MAX 20
 #define FORWARDS_MAX 64
 #define EXTRA_ARGS_MAX 256
 #define SHARES_MAX 256
@@ -23,7 +21,6 @@
 
 static const char *const accel_words[] = {"auto", "kvm", "tcg", NULL};
 static const char *const restart_words[] = {"no", "on-failure", "always", NULL};
-static const char *const device_words[] = {"ocssd", "nvme", "zns", NULL};
 static const char *const format_words[] = {"raw", "qcow2"};
 
 #define F(type_, member_, kind_, ...) \
@@ -31,37 +28,6 @@ static const char *const format_words[] = {"raw", "qcow2"};
 		.name = #member_, .type = kind_, .offset = offsetof(struct type_, member_), \
 		__VA_ARGS__ \
 	}
-
-static const struct cij_field device_fields[] = {
-	F(device_conf, id, CIJ_T_STR, .flags = CIJ_F_REQUIRED,
-		.doc = "name of the drive and its file"),
-	F(device_conf, type, CIJ_T_ENUM, .flags = CIJ_F_REQUIRED, .names = device_words),
-	/* OCSSD 2.0 section 2.1: groups and parallel units are 16-bit, chunks and blocks 32-bit */
-	F(device_conf, num_grp, CIJ_T_INT, .min = 1, .max = 65535, .doc = "groups"),
-	F(device_conf, num_pu, CIJ_T_INT, .min = 1, .max = 65535, .doc = "parallel units a group"),
-	F(device_conf, num_chk, CIJ_T_INT, .min = 1, .max = UINT32_MAX, .doc = "chunks a unit"),
-	F(device_conf, num_sec, CIJ_T_INT, .min = 1, .max = UINT32_MAX, .doc = "blocks a chunk"),
-	F(device_conf, sec_size, CIJ_T_SIZE, .min = 512, .max = 65536, .doc = "bytes of a block"),
-	F(device_conf, md_size, CIJ_T_SIZE, .min = 0, .max = 255, .doc = "bytes of its metadata"),
-	F(device_conf, ws_min, CIJ_T_INT, .min = 1, .max = UINT32_MAX,
-		.doc = "blocks of a least write"),
-	F(device_conf, ws_opt, CIJ_T_INT, .min = 1, .max = UINT32_MAX,
-		.doc = "blocks of a best write"),
-	F(device_conf, mw_cunits, CIJ_T_INT, .min = 0, .max = UINT32_MAX,
-		.doc = "blocks between write and safe read"),
-	F(device_conf, early_reset, CIJ_T_BOOL, .doc = "chunks may be reset before they are full"),
-	F(device_conf, mdts, CIJ_T_INT, .min = 0, .max = 255, .doc = "largest transfer, 2^N pages"),
-	F(device_conf, size, CIJ_T_SIZE, .min = MiB, .max = 256 * TiB, .doc = "bytes of the drive"),
-	F(device_conf, zone_size, CIJ_T_SIZE, .min = 4096, .max = 256 * TiB,
-		.doc = "bytes of a zone"),
-	F(device_conf, zone_capacity, CIJ_T_SIZE, .min = 4096, .max = 256 * TiB,
-		.doc = "writable bytes of a zone"),
-	F(device_conf, max_open, CIJ_T_INT, .min = 0, .max = UINT32_MAX,
-		.doc = "open zones; 0: any"),
-	F(device_conf, max_active, CIJ_T_INT, .min = 0, .max = UINT32_MAX,
-		.doc = "active zones; 0: any"),
-};
-static const struct cij_table device_table = CIJ_TABLE(device_fields, struct device_conf, NULL);
 
 static const struct cij_field forward_fields[] = {
 	F(forward_conf, host, CIJ_T_INT, .flags = CIJ_F_REQUIRED, .min = 1, .max = 65535),
@@ -127,7 +93,7 @@ static const struct cij_field guest_fields[] = {
 	F(guest_conf, kernel, CIJ_T_OBJECT, .table = &kernel_table),
 	F(guest_conf, ssh, CIJ_T_OBJECT, .table = &ssh_table),
 	F(guest_conf, forward, CIJ_T_LIST, .table = &forward_table, .max = FORWARDS_MAX),
-	F(guest_conf, devices, CIJ_T_LIST, .table = &device_table, .max = DEVICES_MAX),
+	F(guest_conf, devices, CIJ_T_LIST, .table = &device_conf_table, .max = DEVICES_MAX),
 	F(guest_conf, qemu_home, CIJ_T_STR, .flags = CIJ_F_NOT_EMPTY),
 	F(guest_conf, log, CIJ_T_OBJECT, .table = &log_table),
 	F(guest_conf, limits, CIJ_T_OBJECT, .table = &limits_table),
@@ -155,158 +121,31 @@ init_guest(void *obj)
 
 const struct cij_table guest_conf_table = CIJ_TABLE(guest_fields, struct guest_conf, init_guest);
 
-/* What belongs to each type of drive, with the defaults that CIJOE's users have (see README.md). */
-static const struct {
-	const char *name;
-	size_t offset;
-	bool for_type[3];
-	int64_t fallback[3]; /* CIJ_UNSET: QEMU's own */
-} device_numbers[] = {
-#define D(member_) #member_, offsetof(struct device_conf, member_)
-	{D(num_grp), {true, false, false}, {2}},
-	{D(num_pu), {true, false, false}, {4}},
-	{D(num_chk), {true, false, false}, {60}},
-	{D(num_sec), {true, false, false}, {4096}},
-	{D(sec_size), {true, false, false}, {4096}},
-	{D(md_size), {true, false, false}, {16}},
-	{D(ws_min), {true, false, false}, {4}},
-	{D(ws_opt), {true, false, false}, {8}},
-	{D(mw_cunits), {true, false, false}, {24}},
-	{D(mdts), {true, true, true}, {7, 7, 7}},
-	{D(size), {false, true, true}, {CIJ_UNSET, 8 * GiB, 4 * GiB}},
-	{D(zone_size), {false, false, true}, {CIJ_UNSET, CIJ_UNSET, 64 * MiB}},
-	{D(zone_capacity), {false, false, true}, {CIJ_UNSET, CIJ_UNSET, CIJ_UNSET}},
-	{D(max_open), {false, false, true}, {CIJ_UNSET, CIJ_UNSET, 0}},
-	{D(max_active), {false, false, true}, {CIJ_UNSET, CIJ_UNSET, 0}},
-#undef D
-};
-
-const char *
-device_type_name(int type)
-{
-	return device_words[type];
-}
-
-int64_t
-device_conf_bytes(const struct device_conf *d)
-{
-	if (d->type != DEVICE_OCSSD)
-		return d->size;
-	return d->num_grp * d->num_pu * d->num_chk * d->num_sec * d->sec_size;
-}
-
-/* Drive ids name files and QEMU objects: what both take without quoting. */
 static bool
-device_id_ok(const char *id)
+has_problem_below(const struct cij_problems *problems, const char *path)
 {
-	size_t n = strlen(id);
+	size_t n = strlen(path);
 
-	if (n == 0 || n > DEVICE_ID_MAX || !isalpha((unsigned char)id[0]))
-		return false;
-	for (size_t i = 0; i < n; i++)
-		if (!isalnum((unsigned char)id[i]) && !strchr("_-", id[i]))
-			return false;
-	return true;
+	for (size_t i = 0; i < problems->n; i++)
+		if (strncmp(problems->items[i].path, path, n) == 0)
+			return true;
+	return false;
 }
 
-/* Backing files are "ID.img": these are the guest's own, which guest_folder finds by their names.
- */
-static const char *const reserved_ids[] = {"boot", "initrd"};
-
-static void
-check_device_id(const char *id, const char *device_path, struct cij_problems *problems)
-{
-	_cleanup_free_ char *path = str_printf("%s.id", device_path);
-
-	if (!device_id_ok(id))
-		cij_problems_add(problems, path,
-			"must start with a letter and go on with at most 19 letters, digits, '_' "
-			"and '-'");
-	for (size_t i = 0; i < cij_array_size(reserved_ids); i++)
-		if (strcmp(id, reserved_ids[i]) == 0)
-			cij_problems_add(problems, path,
-				"may not be '%s': its file would be the guest's '%s.img'", id, id);
-}
-
-static void
-check_geometry(const struct device_conf *d, const char *path, struct cij_problems *problems)
-{
-	int64_t blocks, bytes;
-
-	if (d->sec_size & (d->sec_size - 1))
-		cij_problems_add(problems, path, "has a sec_size of %lld: not a power of two",
-			(long long)d->sec_size);
-	if (d->ws_opt % d->ws_min)
-		cij_problems_add(problems, path,
-			"has a ws_opt of %lld: not a multiple of ws_min, %lld",
-			(long long)d->ws_opt, (long long)d->ws_min);
-	if (__builtin_mul_overflow(d->num_grp * d->num_pu, d->num_chk, &blocks) ||
-		__builtin_mul_overflow(blocks, d->num_sec, &blocks) ||
-		__builtin_mul_overflow(blocks, d->sec_size + d->md_size, &bytes))
-		cij_problems_add(problems, path, "has a geometry of more than 8 EiB");
-}
-
-static void
-check_zones(struct device_conf *d, const char *path, struct cij_problems *problems)
-{
-	if (d->zone_capacity == CIJ_UNSET)
-		d->zone_capacity = d->zone_size;
-	if (d->zone_capacity > d->zone_size)
-		cij_problems_add(problems, path, "has a zone_capacity over its zone_size");
-	if (d->size < d->zone_size || d->size % d->zone_size)
-		cij_problems_add(
-			problems, path, "has a size that is not a multiple of its zone_size");
-	if (d->max_open && d->max_active && d->max_open > d->max_active)
-		cij_problems_add(problems, path, "has a max_open over its max_active");
-}
-
-/* Fills the defaults of the drive's type in; reports numbers that belong to another one. */
-static void
-check_device(struct device_conf *d, struct json_object *json, const char *path,
-	struct cij_problems *problems)
-{
-	bool usable = true;
-
-	for (size_t i = 0; i < cij_array_size(device_numbers); i++) {
-		int64_t *value = (int64_t *)((char *)d + device_numbers[i].offset);
-
-		if (*value == CIJ_UNSET && device_numbers[i].for_type[d->type]) {
-			*value = device_numbers[i].fallback[d->type];
-		} else if (*value != CIJ_UNSET && !device_numbers[i].for_type[d->type]) {
-			_cleanup_free_ char *full = str_printf(
-				"%s.%s", path, device_numbers[i].name);
-
-			cij_problems_add(problems, full, "does not belong to a drive of type '%s'",
-				device_words[d->type]);
-			usable = false;
-		}
-	}
-	if (!cij_json_get(json, "early_reset")) {
-		d->early_reset = true;
-	} else if (d->type != DEVICE_OCSSD) {
-		_cleanup_free_ char *full = str_printf("%s.early_reset", path);
-
-		cij_problems_add(problems, full, "does not belong to a drive of type '%s'",
-			device_words[d->type]);
-	}
-	if (d->id)
-		check_device_id(d->id, path, problems);
-	if (usable && d->type == DEVICE_OCSSD)
-		check_geometry(d, path, problems);
-	else if (usable && d->type == DEVICE_ZNS)
-		check_zones(d, path, problems);
-}
-
+/* What the table cannot say, of each drive that it has nothing to say against. */
 static void
 check_devices(struct guest_conf *conf, struct json_object *json, struct cij_problems *problems)
 {
 	struct device_conf *devices = conf->devices.items;
 	struct json_object *array = cij_json_get(json, "devices");
 
+	conf->devices_json = json_object_get(array);
 	for (size_t i = 0; i < conf->devices.n; i++) {
 		_cleanup_free_ char *path = str_printf("devices[%zu]", i);
 
-		check_device(&devices[i], json_object_array_get_idx(array, i), path, problems);
+		if (!has_problem_below(problems, path))
+			device_conf_check(
+				&devices[i], json_object_array_get_idx(array, i), path, problems);
 		for (size_t k = 0; k < i; k++)
 			if (devices[i].id && devices[k].id &&
 				strcmp(devices[i].id, devices[k].id) == 0)
@@ -330,7 +169,7 @@ check_extra_args(const struct guest_conf *conf, struct cij_problems *problems)
 	for (size_t i = 0; i < conf->extra_args.n; i++) {
 		const char *name = args[i];
 
-		if (name[0] != '-')
+		if (!name || name[0] != '-')
 			continue;
 		name += name[1] == '-' ? 2 : 1;
 		for (size_t k = 0; k < cij_array_size(owned_options); k++)
@@ -403,17 +242,18 @@ guest_conf_decode(struct guest_conf *conf, struct json_object *json, struct cij_
 {
 	_cleanup_json_ struct json_object *nothing = json_object_new_object();
 
-	if (cij_table_decode(&guest_conf_table, json ? json : nothing, conf, "", problems) == 0) {
-		check_devices(conf, json, problems);
-		check_extra_args(conf, problems);
-		check_files(conf, problems);
-		check_limits(conf, problems);
-	}
+	/* What the table refuses does not hide what is wrong elsewhere. */
+	cij_table_decode(&guest_conf_table, json ? json : nothing, conf, "", problems);
+	check_devices(conf, json, problems);
+	check_extra_args(conf, problems);
+	check_files(conf, problems);
+	check_limits(conf, problems);
 	return problems->n ? -1 : 0;
 }
 
 void
 guest_conf_clear(struct guest_conf *conf)
 {
+	json_object_put(conf->devices_json);
 	cij_table_clear(&guest_conf_table, conf);
 }

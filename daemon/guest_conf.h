@@ -5,42 +5,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "daemon/device_conf.h"
 #include "proto/field.h"
 
 enum accel_mode { ACCEL_AUTO, ACCEL_KVM, ACCEL_TCG };
 enum restart_policy { RESTART_NO, RESTART_ON_FAILURE, RESTART_ALWAYS };
-enum device_type { DEVICE_OCSSD, DEVICE_NVME, DEVICE_ZNS };
-
-/* An emulated drive. Numbers that do not belong to its type are CIJ_UNSET. */
-struct device_conf {
-	char *id;
-	int type; /* enum device_type */
-
-	/* OCSSD 2.0 section 2.1: the geometry */
-	int64_t num_grp; /* groups */
-	int64_t num_pu; /* parallel units a group */
-	int64_t num_chk; /* chunks a parallel unit */
-	int64_t num_sec; /* logical blocks a chunk (CLBA) */
-	int64_t sec_size; /* bytes of a logical block */
-	int64_t md_size; /* bytes of metadata a logical block */
-	int64_t ws_min; /* logical blocks of the smallest write */
-	int64_t ws_opt; /* logical blocks of the best write */
-	int64_t mw_cunits; /* logical blocks between write and safe read */
-	bool early_reset; /* a chunk may be reset before it is full */
-
-	/* NVMe 1.3, Identify Controller: MDTS, largest transfer as a power of two of the page size
-	 */
-	int64_t mdts;
-
-	/* plain NVMe and zoned namespaces */
-	int64_t size; /* bytes */
-
-	/* NVMe ZNS 1.0: Identify Namespace, zoned */
-	int64_t zone_size; /* bytes */
-	int64_t zone_capacity; /* bytes */
-	int64_t max_open; /* zones; 0 = no limit */
-	int64_t max_active; /* zones; 0 = no limit */
-};
 
 struct forward_conf {
 	int64_t host, guest; /* TCP ports */
@@ -64,6 +33,7 @@ struct guest_conf {
 	} ssh;
 	struct cij_list forward; /* struct forward_conf */
 	struct cij_list devices; /* struct device_conf */
+	struct json_object *devices_json; /* as guest.json has them, in the same order; or NULL */
 	char *qemu_home;
 	struct {
 		int64_t limit, keep;
@@ -99,10 +69,6 @@ void guest_conf_clear(struct guest_conf *conf);
  * key.
  */
 int guest_conf_apply(struct json_object *json, struct json_object *changes, struct cij_error *err);
-
-/* The device's bytes of user data as its guest sees them. */
-int64_t device_conf_bytes(const struct device_conf *device);
-const char *device_type_name(int type);
 
 /* limits.cpu_quota as microseconds of CPU a second; 0: none. */
 int64_t guest_conf_cpu_usec(const struct guest_conf *conf);

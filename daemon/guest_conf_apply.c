@@ -1,4 +1,5 @@
 /* Changes to guest.json by dotted keys: "memory=4G", "devices.nvme0.mdts=7", "forward.0=null". */
+#include <ctype.h>
 #include <errno.h>
 #include <string.h>
 
@@ -71,6 +72,10 @@ set_element(struct json_object *array, const char *key, const char *part, struct
 	}
 	if ((size_t)i > n)
 		return bad_key(key, "has an index behind the end", err);
+	/* Named by its id, it keeps it. */
+	if (json_object_is_type(value, json_type_object) && !isdigit((unsigned char)*part) &&
+		!cij_json_get(value, "id"))
+		cij_json_add_str(value, "id", part);
 	if (value)
 		json_object_array_put_idx(array, i, json_object_get(value));
 	else

@@ -10,11 +10,13 @@
 void
 guest_close_run(struct guest *guest)
 {
+	guest_device_cancel(guest);
 	probe_cancel(guest->sv->probes, guest);
 	image_job_free(steal_ptr(guest->images));
 	banner_free(steal_ptr(guest->banner));
 	console_release(steal_ptr(guest->console));
-	qmp_free(steal_ptr(guest->qmp));
+	guest_sockets_close(guest);
+	guest_monitor_drop(guest, NULL);
 	proc_free(steal_ptr(guest->proc));
 	run_files_close(&guest->run_files);
 	if (guest->ping)

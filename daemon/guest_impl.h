@@ -28,6 +28,9 @@ enum { FD_STDIN, FD_STDOUT, FD_STDERR, FD_QMP, FD_QMP_NAME, FD_COUNT };
 #define GUEST_LOOP_RESETS 5
 #define GUEST_LOOP_SECONDS 60
 
+/* console.sock, qmp.sock, hmp.sock */
+#define GUEST_SOCKETS 3
+
 /* What boots, found by name or by guest.json: paths relative to the folder, or absolute. */
 struct guest_files {
 	char *boot, *boot_format, *kernel, *initrd;
@@ -44,6 +47,20 @@ struct guest_waiter {
 	bool done;
 	struct cij_error err;
 };
+
+enum presence { DRIVE_ABSENT, DRIVE_PRESENT, DRIVE_UNKNOWN };
+
+/* A drive that the running guest was started with, or that was plugged into it since. */
+struct guest_drive {
+	TAILQ_ENTRY(guest_drive) link;
+	struct json_object *json; /* its definition in force */
+	struct device_conf conf; /* the same, decoded */
+	enum presence presence;
+	bool unplugging; /* asked to go, and the guest has not let go yet */
+};
+TAILQ_HEAD(guest_drive_list, guest_drive);
+
+struct device_job;
 
 struct guest {
 	const struct services *sv; /* weak */
@@ -84,7 +101,11 @@ struct guest {
 	struct console *console;
 	struct proc *proc;
 	struct qmp *qmp;
+	struct monitor *monitor; /* lends qmp to others; NULL until it is ready */
+	struct plain_socket *sockets[GUEST_SOCKETS];
 	struct image_job *images;
+	struct guest_drive_list drives;
+	struct device_job *device_job; /* one at a time */
 	struct banner *banner;
 	struct event *deadline; /* of a start, a stop, or a kill, by state */
 	struct event *ping; /* is the monitor still alive */
@@ -166,12 +187,42 @@ int guest_monitor_connect(struct guest *guest);
 bool guest_monitor_socket_lives(struct guest *guest);
 void guest_monitor_sockets_remove(struct guest *guest);
 void guest_monitor_watch(struct guest *guest);
+/* Ends the connection to the monitor: whoever waits for it hears @why. */
+void guest_monitor_drop(struct guest *guest, const struct cij_error *why);
 void guest_on_exit(void *arg, const struct proc_exit *how);
+
+/* guest_sockets.c */
+void guest_sockets_open(struct guest *guest);
+void guest_sockets_close(struct guest *guest);
 
 /* guest_adopt.c */
 void guest_adopt_monitor_ready(struct guest *guest);
 void guest_adopt_over(struct guest *guest);
 void guest_adopt_deadline(struct guest *guest);
+
+/* guest_drives.c */
+void guest_drives_set(struct guest *guest, struct json_object *devices, enum presence presence);
+void guest_drives_clear(struct guest *guest);
+struct guest_drive *guest_drive_find(const struct guest *guest, const char *id);
+/* Puts @json's definition in force as drive @conf->id; both are copied. */
+struct guest_drive *guest_drive_put(
+	struct guest *guest, struct json_object *json, const struct device_conf *conf);
+/* Event GUEST_DEVICE where the presence is another than before, and the run's record. */
+void guest_drive_now(struct guest *guest, struct guest_drive *drive, enum presence presence);
+/* Takes over what QMP 'query-pci' says about the drives. */
+void guest_drives_take_pci(struct guest *guest, struct json_object *buses);
+/* Where 'query-pci' has the device @id. */
+struct pci_spot {
+	const char *bridge; /* weak: the port's id, NULL on a root bus */
+	bool mapped; /* the guest has given it an address: its kernel has seen it */
+};
+bool pci_find(struct json_object *buses, const char *id, struct pci_spot *spot);
+/* Whether root port @port is there, and empty. */
+bool pci_port_is_free(struct json_object *buses, const char *port);
+
+/* guest_device.c */
+void guest_device_deleted(struct guest *guest, const char *id);
+void guest_device_cancel(struct guest *guest);
 
 /* guest_power.c */
 void guest_stop_deadline(struct guest *guest);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "daemon/clock.h"
+#include "daemon/fileio.h"
 #include "daemon/log.h"
 #include "proto/json.h"
 
@@ -61,6 +62,7 @@ on_ping(evutil_socket_t fd, short what, void *arg)
 
 	if (guest->exited)
 		return;
+	guest_sockets_open(guest);
 	if (!guest->qmp) {
 		if (guest_monitor_connect(guest) < 0)
 			set_hung(guest, true);
@@ -83,12 +85,25 @@ guest_monitor_watch(struct guest *guest)
 	if (!guest->ping)
 		abort();
 	event_add(guest->ping, &(struct timeval){PING_SECONDS, 0});
+	guest_sockets_open(guest);
+}
+
+void
+guest_monitor_drop(struct guest *guest, const struct cij_error *why)
+{
+	struct cij_error ended;
+
+	cij_error_set(&ended, CIJ_E_QEMU_FAILED, "QEMU ended");
+	monitor_free(steal_ptr(guest->monitor), why ? why : &ended);
+	qmp_free(steal_ptr(guest->qmp));
 }
 
 static void
 on_ready(void *arg, struct json_object *greeting)
 {
 	struct guest *guest = arg;
+
+	guest->monitor = monitor_new(guest->sv->base, guest->qmp, guest->name);
 
 	if (guest->adopting)
 		guest_adopt_monitor_ready(guest);
@@ -150,7 +165,12 @@ on_event(void *arg, const char *name, struct json_object *data)
 		take_shutdown(guest, data);
 	else if (strcmp(name, "GUEST_PANICKED") == 0)
 		guest->saw_panic = true;
-	else if (strcmp(name, "STOP") == 0)
+	else if (strcmp(name, "DEVICE_DELETED") == 0) {
+		const char *device = cij_json_str(data, "device"); /* NULL: one without an id */
+
+		if (device)
+			guest_device_deleted(guest, device);
+	} else if (strcmp(name, "STOP") == 0)
 		guest_step(guest, GE_VM_STOP);
 	else if (strcmp(name, "RESUME") == 0)
 		guest_step(guest, GE_VM_RESUME);
@@ -173,7 +193,7 @@ on_closed(void *arg, const struct cij_error *why)
 {
 	struct guest *guest = arg;
 
-	qmp_free(steal_ptr(guest->qmp));
+	guest_monitor_drop(guest, why);
 	guest->qmp_over = true;
 	guest->pinging = false;
 	if (guest->exited) {
@@ -255,12 +275,7 @@ guest_monitor_connect(struct guest *guest)
 void
 guest_monitor_sockets_remove(struct guest *guest)
 {
-	_cleanup_close_ int sockets = open_sockets_dir(guest);
-
-	if (sockets < 0)
-		return;
-	unlinkat(sockets, "qemu.sock", 0);
-	unlinkat(guest->sv->run_fd, guest->name, AT_REMOVEDIR);
+	dir_remove_at(guest->sv->run_fd, guest->name);
 }
 
 /* The killer of a host without memory sends SIGKILL; that we do not send first. */

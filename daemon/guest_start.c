@@ -177,8 +177,13 @@ make_run(struct guest *guest, struct cij_error *err)
 {
 	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
 
+	struct cij_error ignored;
+
 	/* The folder may have runs that another daemon made: the number is looked up each time. */
 	guest->run.number = run_newest(guest->dir_fd) + 1;
+	/* First: whatever ends us from here on, the next daemon knows what was begun. Where it
+	 * cannot be written, the other files' error tells. */
+	run_begin(guest->dir_fd, &guest->run, &ignored);
 	if (run_files_make(guest->dir_fd, guest->run.number, (unsigned)guest->conf.log.keep,
 		    &guest->run_files, err) < 0)
 		return -1;
@@ -206,6 +211,12 @@ launch(struct guest *guest)
 }
 
 static void
+on_images_progress(void *arg, const char *text)
+{
+	guest_tell_phase(arg, "images", text);
+}
+
+static void
 on_images(void *arg, const struct cij_error *err)
 {
 	struct guest *guest = arg;
@@ -216,6 +227,8 @@ on_images(void *arg, const struct cij_error *err)
 	else
 		launch(guest);
 }
+
+static const struct image_ops start_images_ops = {on_images_progress, on_images};
 
 static void
 on_probe(void *arg, const struct qemu_caps *caps, const struct cij_error *err)
@@ -241,8 +254,9 @@ on_probe(void *arg, const struct qemu_caps *caps, const struct cij_error *err)
 		.qemu = guest->run.qemu,
 		.dir_fd = guest->dir_fd,
 		.uid = guest->uid,
-		.gid = guest->gid};
-	guest->images = image_job_new(guest->sv->base, &spec, on_images, guest);
+		.gid = guest->gid,
+		.guest = guest->name};
+	guest->images = image_job_new(guest->sv->base, &spec, &start_images_ops, guest);
 }
 
 /* Forgets the run before, but for what goes from one to the next. */
@@ -285,11 +299,18 @@ start(struct guest *guest, const struct peer *by, bool automatic, bool paused,
 		return GUEST_ALREADY;
 	if (step.action != GA_LAUNCH)
 		return guest_refused(guest, GE_START, err);
+	if (guest->device_job) {
+		cij_error_set(err, CIJ_E_BUSY,
+			"cannot start guest '%s': one of its drives is being worked on",
+			guest->name);
+		return cij_error_hint(err, "try again when that is done");
+	}
 	qemu = probe_find_qemu(guest->conf.qemu_home, guest->sv->conf->qemu_home, err);
 	if (!qemu)
 		return cij_error_prefix(err, "guest '%s' did not start", guest->name);
 	guest_restart_cancel(guest);
 	begin_run(guest, qemu, by, automatic);
+	guest_drives_set(guest, guest->conf.devices_json, DRIVE_PRESENT);
 	guest->run.paused = guest->paused_start = paused;
 	log_notice("guest '%s': starting for uid %u%s", guest->name, (unsigned)by->uid,
 		automatic ? ", by itself" : "");

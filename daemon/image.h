@@ -1,4 +1,5 @@
-/* The drives' backing files: made where they are missing, checked where they are there. */
+/* The drives' files: images made where they are missing and checked where they are there, and the
+ * files of errors to inject written for the QEMU at hand. */
 #ifndef DAEMON_IMAGE_H
 #define DAEMON_IMAGE_H
 
@@ -15,21 +16,28 @@ struct image_spec {
 	int dir_fd; /* the guest's folder; weak */
 	uid_t uid; /* its owner */
 	gid_t gid;
+	const char *guest; /* its name, for the ways out; weak */
+	bool anew; /* make images that are there already anew, too */
 };
 
 struct image_job;
 
-/* @err is NULL when every drive has its file. The job may be freed inside. */
-typedef void image_done_fn(void *arg, const struct cij_error *err);
+struct image_ops {
+	/* Something that takes long is under way, or the disk is small. */
+	void (*progress)(void *arg, const char *text);
+	/* @err is NULL when every drive has its files. The job may be freed inside. */
+	void (*done)(void *arg, const struct cij_error *err);
+};
 
 /*
- * Makes what is missing, one file after the other, each under another name first: a failed or
- * killed creation leaves nothing that looks whole. @done is called once, from the loop.
+ * Sees to one drive after the other. Each image is made under another name first: a failed or
+ * killed creation leaves nothing that looks whole. An image of another geometry than the drive's is
+ * an error that says both. ops->done is called once, from the loop.
  */
-struct image_job *image_job_new(
-	struct event_base *base, const struct image_spec *spec, image_done_fn *done, void *arg);
+struct image_job *image_job_new(struct event_base *base, const struct image_spec *spec,
+	const struct image_ops *ops, void *arg);
 
-/* Ends the job; @done is not called any more. NULL is fine. */
+/* Ends the job; nothing is called any more. NULL is fine. */
 void image_job_free(struct image_job *job);
 
 #endif

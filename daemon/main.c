@@ -19,10 +19,12 @@
 #include "daemon/host.h"
 #include "daemon/launch.h"
 #include "daemon/log.h"
+#include "daemon/monitor.h"
 #include "daemon/proc.h"
 #include "daemon/registry.h"
 #include "daemon/server.h"
 #include "daemon/service.h"
+#include "daemon/users.h"
 
 struct daemon {
 	struct daemon_conf conf;
@@ -192,6 +194,7 @@ set_up(struct daemon *daemon)
 	if (!sv->base)
 		abort();
 	sv->conf = &daemon->conf;
+	sv->rule = (struct access_rule){geteuid(), group_id("cijqemu-admin")};
 	sv->notify = notify_new();
 	sv->ports = ports_new();
 	sv->probes = probes_new(sv->base);
@@ -215,6 +218,7 @@ tear_down(struct daemon *daemon)
 	console_hub_free(sv->consoles);
 	probes_free(sv->probes);
 	proc_forget_all();
+	monitor_forget_all();
 	ports_free(sv->ports);
 	notify_free(sv->notify);
 	event_free(daemon->term);

@@ -14,6 +14,10 @@
 static const struct op *const ops[] = {
 	&op_console_attach,
 	&op_console_who,
+	&op_device_format,
+	&op_device_inject,
+	&op_device_plug,
+	&op_device_unplug,
 	&op_events_subscribe,
 	&op_guest_argv,
 	&op_guest_create,
@@ -31,11 +35,14 @@ static const struct op *const ops[] = {
 	&op_hmp,
 	&op_host_down,
 	&op_host_up,
+	&op_qmp_attach,
 	&op_qmp_execute,
 	&op_query_daemon,
+	&op_query_devices,
 	&op_query_guest,
 	&op_query_guests,
 	&op_query_operations,
+	&op_query_qemu,
 };
 
 static const struct cij_field guest_fields[] = {OP_GUEST_FIELD(op_guest_args)};
@@ -174,6 +181,8 @@ op_dispatch(struct conn *conn, struct registry *registry, const char *line, size
 			request->op = op;
 			if (decode(request, envelope.arguments, &err) == 0) {
 				cij_table_clear(&envelope_table, &envelope);
+				request->line = line;
+				request->line_len = len;
 				op->run(request);
 				return;
 			}

@@ -50,8 +50,13 @@ extern const struct op op_guest_start, op_guest_stop, op_guest_kill, op_guest_re
 	op_guest_reset, op_guest_pause, op_guest_resume, op_guest_wait;
 /* op_console.c */
 extern const struct op op_console_attach, op_console_who;
+/* op_device.c */
+extern const struct op op_device_plug, op_device_unplug, op_device_format, op_device_inject,
+	op_query_devices;
+/* op_qemu.c */
+extern const struct op op_query_qemu;
 /* op_qmp.c */
-extern const struct op op_qmp_execute, op_hmp;
+extern const struct op op_qmp_attach, op_qmp_execute, op_hmp;
 /* op_host.c */
 extern const struct op op_host_up, op_host_down;
 /* op_daemon.c */

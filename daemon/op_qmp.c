@@ -1,11 +1,19 @@
-/* Operations on a guest's monitor, one command each. */
+/* Operations on a guest's monitors: one command, or the connection turned into QMP. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/conn.h"
 #include "daemon/op.h"
+#include "daemon/qmp_policy.h"
 
 /* A command of a person or a script; 'quit' and screendumps are quick, 'savevm' is not. */
 #define COMMAND_SECONDS 30
+
+static struct qmp_rights
+rights_of(const struct request *request)
+{
+	return (struct qmp_rights){.access = request->access};
+}
 
 struct qmp_execute_args {
 	char *guest;
@@ -36,58 +44,39 @@ init_qmp_execute_args(void *obj)
 static const struct cij_table qmp_execute_table = CIJ_TABLE(
 	qmp_execute_fields, struct qmp_execute_args, init_qmp_execute_args);
 
-/* Commands that reach no file of the owner's: those who may only operate have them. */
-static bool
-is_operators(const char *command)
-{
-	static const char *const power[] = {
-		"system_powerdown", "system_reset", "stop", "cont", "quit"};
-
-	for (size_t i = 0; i < cij_array_size(power); i++)
-		if (strcmp(command, power[i]) == 0)
-			return true;
-	return strncmp(command, "query-", 6) == 0;
-}
-
-/* What would take the guest out of the daemon's hands. */
-static bool
-breaks_supervision(const char *command)
-{
-	static const char *const names[] = {"chardev-remove", "chardev-change", "migrate",
-		"migrate-incoming", "set-action", "add_client"};
-
-	for (size_t i = 0; i < cij_array_size(names); i++)
-		if (strcmp(command, names[i]) == 0)
-			return true;
-	return false;
-}
-
+/* QEMU's answer as it wrote it: no number changes. */
 static void
-on_answer(void *arg, struct json_object *value, const struct cij_error *err)
+on_answer(void *arg, const struct qmp_reply *reply, const struct cij_error *err)
 {
 	struct request *request = arg;
+	struct cij_error own;
+	const char *at;
+	size_t len;
 
+	if (!err && reply->kind == QMP_LINE_ERROR) {
+		qmp_reply_to_error(reply, &own);
+		err = &own;
+	}
 	if (err)
 		request_fail(request, err);
+	else if (cij_json_raw_member(reply->text, reply->len, "return", &at, &len))
+		request_reply(request, cij_json_raw(at, len));
 	else
-		request_reply(request, json_object_get(value));
+		request_reply(request, NULL);
 }
 
+/* The command as the client wrote it; @text stays the caller's. */
 static int
-check_command(const struct request *request, const char *name, struct cij_error *err)
+parse_command(struct qmp_request *command, struct json_object *json, const char *text, size_t len,
+	struct cij_error *err)
 {
-	if (!name)
+	char why[160];
+
+	if (!cij_json_str(json, "execute"))
 		return cij_error_set(err, CIJ_E_BAD_REQUEST,
 			"'command' has no \"execute\" that names a QMP command");
-	if (breaks_supervision(name))
-		return cij_error_set(err, CIJ_E_NOT_SUPPORTED,
-			"'%s' is not passed on: it would take the guest out of the daemon's hands",
-			name);
-	if (request->access < ACCESS_OWN && !is_operators(name)) {
-		cij_error_set(err, CIJ_E_DENIED, "QMP's '%s' on '%s' is for its owner and admins",
-			name, request->guest_name);
-		return cij_error_hint(err, "you may use query-* and the power commands");
-	}
+	if (qmp_request_parse(command, text, len, why, sizeof(why)) < 0)
+		return cij_error_set(err, CIJ_E_BAD_REQUEST, "'command': %s", why);
 	return 0;
 }
 
@@ -95,17 +84,23 @@ static void
 qmp_execute(struct request *request)
 {
 	struct qmp_execute_args *args = request->args;
-	const char *name = cij_json_str(args->command, "execute");
+	struct qmp_rights rights = rights_of(request);
+	struct qmp_request command;
 	struct cij_error err;
 	struct qmp *qmp;
+	const char *text;
+	size_t len;
 
-	if (check_command(request, name, &err) < 0 ||
+	if (!request_raw_argument(request, "command", &text, &len))
+		text = json_object_to_json_string_length(
+			args->command, JSON_C_TO_STRING_PLAIN, &len);
+	if (parse_command(&command, args->command, text, len, &err) < 0 ||
+		qmp_policy_check(&rights, command.name, command.arguments, &err) < 0 ||
 		!(qmp = guest_monitor(request->guest, &err))) {
 		request_fail(request, &err);
 		return;
 	}
-	qmp_send(qmp, name, json_object_get(cij_json_get(args->command, "arguments")),
-		args->timeout, on_answer, request);
+	qmp_send_raw(qmp, command.name, command.arguments, args->timeout, on_answer, request);
 }
 
 const struct op op_qmp_execute = {
@@ -150,21 +145,114 @@ static void
 hmp(struct request *request)
 {
 	struct hmp_args *args = request->args;
+	struct qmp_rights rights = rights_of(request);
 	struct cij_error err;
-	struct qmp *qmp = guest_monitor(request->guest, &err);
+	struct qmp *qmp;
 
-	if (qmp)
-		qmp_send_hmp(qmp, args->line, COMMAND_SECONDS, on_hmp_answer, request);
-	else
+	if (qmp_policy_check_hmp(&rights, args->line, &err) < 0 ||
+		!(qmp = guest_monitor(request->guest, &err)))
 		request_fail(request, &err);
+	else
+		qmp_send_hmp(qmp, args->line, COMMAND_SECONDS, on_hmp_answer, request);
 }
 
 const struct op op_hmp = {
 	.name = "hmp",
-	.access = ACCESS_OWN,
+	.access = ACCESS_OPERATE,
 	.takes_guest = true,
 	.changes = true,
 	.table = &hmp_table,
 	.run = hmp,
 	.doc = "one line of QEMU's human monitor; its output is text",
+};
+
+/* The connection as a monitor */
+
+static const char *const mode_words[] = {"auto", "read-only", NULL};
+enum { MODE_AUTO, MODE_READ_ONLY };
+
+struct qmp_attach_args {
+	char *guest;
+	int mode;
+};
+static const struct cij_field qmp_attach_fields[] = {
+	OP_GUEST_FIELD(qmp_attach_args),
+	{.name = "mode",
+		.type = CIJ_T_ENUM,
+		.offset = offsetof(struct qmp_attach_args, mode),
+		.names = mode_words,
+		.doc = "read-only: nothing but query-*"},
+};
+static const struct cij_table qmp_attach_table = CIJ_TABLE(
+	qmp_attach_fields, struct qmp_attach_args, NULL);
+
+/* What is needed when the reply is on its way; the guest may be gone by then. */
+struct attaching {
+	struct registry *registry; /* weak */
+	char *guest;
+	struct peer peer;
+	struct qmp_rights rights;
+};
+
+static void
+on_upgraded(void *arg, int fd, struct evbuffer *input)
+{
+	struct attaching *attaching = arg;
+	struct guest *guest;
+	struct monitor *monitor = NULL;
+	struct cij_error err;
+
+	if (fd >= 0) {
+		guest = registry_find(attaching->registry, attaching->guest, &err);
+		if (guest)
+			monitor = guest_monitor_shared(guest, &err);
+		if (monitor)
+			monitor_add(monitor, MONITOR_QMP, fd, &attaching->peer, &attaching->rights,
+				(const char *)evbuffer_pullup(input, -1),
+				evbuffer_get_length(input));
+		else
+			monitor_turn_away(MONITOR_QMP, fd, &err);
+	}
+	free(attaching->guest);
+	free(attaching);
+}
+
+static void
+qmp_attach(struct request *request)
+{
+	struct qmp_attach_args *args = request->args;
+	struct attaching *attaching;
+	struct json_object *reply;
+	struct cij_error err;
+
+	if (!guest_monitor_shared(request->guest, &err)) {
+		request_fail(request, &err);
+		return;
+	}
+	attaching = calloc(1, sizeof(*attaching));
+	if (!attaching)
+		abort();
+	*attaching = (struct attaching){.registry = request->registry,
+		.guest = strdup(request->guest_name),
+		.peer = request->peer,
+		.rights = rights_of(request)};
+	attaching->rights.read_only = args->mode == MODE_READ_ONLY;
+	if (conn_upgrade(request->conn, on_upgraded, attaching, &err) < 0) {
+		on_upgraded(attaching, -1, NULL);
+		request_fail(request, &err);
+		return;
+	}
+	reply = json_object_new_object();
+	cij_json_add_str(reply, "guest", request->guest_name);
+	cij_json_add_str(reply, "mode", mode_words[args->mode]);
+	request_reply(request, reply);
+}
+
+const struct op op_qmp_attach = {
+	.name = "qmp-attach",
+	.access = ACCESS_OPERATE,
+	.takes_guest = true,
+	.table = &qmp_attach_table,
+	.run = qmp_attach,
+	.doc = "answers once; then the connection is QMP, shared with all others",
 };

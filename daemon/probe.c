@@ -129,6 +129,19 @@ probes_free(struct probes *probes)
 	free(probes);
 }
 
+/* Makes room: the oldest that nobody waits for goes. */
+static void
+forget_oldest(struct probes *probes, const struct probe *but)
+{
+	struct probe *probe;
+
+	TAILQ_FOREACH_REVERSE(probe, &probes->all, probe_list, link)
+	if (probe->known && probe != but) {
+		probe_free(probe);
+		return;
+	}
+}
+
 /* All is known: tell those who asked. A binary that failed is asked again by the next. */
 static void
 probe_finish(struct probe *probe)
@@ -152,7 +165,7 @@ probe_finish(struct probe *probe)
 	if (!probe->known)
 		probe_free(probe);
 	else if (probes->n > PROBES_MAX)
-		probe_free(TAILQ_LAST(&probes->all, probe_list));
+		forget_oldest(probes, probe);
 }
 
 /* Ends the trial's process; its exit moves things on. */

@@ -9,6 +9,16 @@
 #include "daemon/view.h"
 #include "proto/message.h"
 
+bool
+request_raw_argument(const struct request *request, const char *name, const char **at, size_t *len)
+{
+	const char *arguments;
+	size_t n;
+
+	return cij_json_raw_member(request->line, request->line_len, "arguments", &arguments, &n) &&
+	       cij_json_raw_member(arguments, n, name, at, len);
+}
+
 /* One journal line for each operation that changes something: who, what, result, how long. */
 static void
 audit(const struct request *request, const struct cij_error *err)

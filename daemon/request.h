@@ -23,8 +23,14 @@ struct request {
 	enum access access; /* what the peer may do at most to the guest */
 	struct json_object *id; /* NULL: none was given */
 	void *args; /* the struct that op->table decoded to */
+	const char *line; /* weak; as it came, while op->run() is called */
+	size_t line_len;
 	double began; /* monotonic */
 };
+
+/* The argument's text as the client wrote it, inside op->run(). False when that cannot be told. */
+bool request_raw_argument(
+	const struct request *request, const char *name, const char **at, size_t *len);
 
 /* Answers with @value (taken over) and frees the request. */
 void request_reply(struct request *request, struct json_object *value);

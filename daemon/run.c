@@ -33,6 +33,7 @@ run_clear(struct run *run)
 	free(run->error);
 	json_object_put(run->argv);
 	json_object_put(run->config);
+	json_object_put(run->devices);
 	*run = (struct run){0};
 }
 
@@ -148,6 +149,19 @@ by_number(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+/* What a start that was cut short left without its .out; the record has been written anew. */
+static void
+remove_leftovers(int logs, unsigned number)
+{
+	char name[64];
+
+	for (size_t i = 0; i < cij_array_size(suffixes); i++)
+		if (strcmp(suffixes[i], "run.json") != 0) {
+			file_name(name, sizeof(name), number, suffixes[i]);
+			unlinkat(logs, name, 0);
+		}
+}
+
 /*
  * Leaves @keep runs, the newest. Looks once: what cannot be removed (an owner may put anything
  * here) stays.
@@ -192,7 +206,7 @@ run_files_make(
 		return cij_error_errno(
 			err, CIJ_E_NO_RESOURCES, errno, "cannot make the folder 'logs'");
 	prune(logs, keep > 1 ? keep - 1 : 1);
-	remove_run(logs, number); /* what a start that was cut short left without its .out */
+	remove_leftovers(logs, number);
 	file_name(name, sizeof(name), number, "out");
 	out = openat(logs, name, O_RDONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
 	files->log_fd = out;
@@ -445,6 +459,7 @@ run_save(int dir_fd, const struct run *run, struct cij_error *err)
 	cij_json_add_str(obj, "error", run->error);
 	json_object_object_add(obj, "argv", json_object_get(run->argv));
 	json_object_object_add(obj, "config", json_object_get(run->config));
+	json_object_object_add(obj, "devices", json_object_get(run->devices));
 	text = json_object_to_json_string_length(
 		obj, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE, &len);
 	file_name(name, sizeof(name), run->number, "run.json");
@@ -452,6 +467,17 @@ run_save(int dir_fd, const struct run *run, struct cij_error *err)
 		return cij_error_errno(
 			err, CIJ_E_NO_RESOURCES, errno, "cannot write 'logs/%s'", name);
 	return 0;
+}
+
+int
+run_begin(int dir_fd, const struct run *run, struct cij_error *err)
+{
+	_cleanup_close_ int logs = dir_make_at(dir_fd, "logs", 0755);
+
+	if (logs < 0)
+		return cij_error_errno(
+			err, CIJ_E_NO_RESOURCES, errno, "cannot make the folder 'logs'");
+	return run_save(dir_fd, run, err);
 }
 
 static void
@@ -506,5 +532,6 @@ run_load(int dir_fd, unsigned number, struct run *run)
 		run->argv = NULL;
 	}
 	run->config = json_object_get(cij_json_get(obj, "config"));
+	run->devices = json_object_get(cij_json_get(obj, "devices"));
 	return 0;
 }

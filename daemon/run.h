@@ -53,6 +53,7 @@ struct run {
 	struct proc_exit exit;
 	char *error;
 	struct json_object *argv, *config; /* config: guest.json as it was; NULL: there was none */
+	struct json_object *devices; /* the drives' definitions in force; NULL: not known */
 };
 
 void run_clear(struct run *run);
@@ -82,6 +83,9 @@ bool run_lives(int dir_fd, unsigned number);
 
 /* Whether @st is the file that QEMU of run @number prints into. */
 bool run_is_qemu_file(int dir_fd, unsigned number, const struct stat *st);
+
+/* Writes the record of a run that is about to begin, before its other files. As run_save(). */
+int run_begin(int dir_fd, const struct run *run, struct cij_error *err);
 
 /* Writes the record, as the owner. 0, or -1 with an error. */
 int run_save(int dir_fd, const struct run *run, struct cij_error *err);

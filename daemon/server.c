@@ -163,7 +163,7 @@ server_new(struct event_base *base, int run_fd, bool user_only, struct registry 
 	server->base = base;
 	server->registry = registry;
 	server->user_only = user_only;
-	server->rule = (struct access_rule){geteuid(), group_id("cijqemu-admin")};
+	server->rule = registry_services(registry)->rule;
 	server->fd = sock_listen_at(run_fd, CIJ_SOCKET_NAME, socket_mode(group), err);
 	if (server->fd < 0) {
 		free(server);

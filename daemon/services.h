@@ -4,6 +4,7 @@
 
 #include <event2/event.h>
 
+#include "daemon/access.h"
 #include "daemon/conf.h"
 #include "daemon/console.h"
 #include "daemon/notify.h"
@@ -13,6 +14,7 @@
 struct services {
 	struct event_base *base;
 	const struct daemon_conf *conf;
+	struct access_rule rule;
 	struct probes *probes;
 	struct console_hub *consoles;
 	struct ports *ports;

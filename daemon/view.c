@@ -75,17 +75,19 @@ view_ssh(const struct guest *guest, const struct guest_status *status)
 static struct json_object *
 view_devices(const struct guest *guest, const struct guest_status *status)
 {
-	const struct guest_conf *conf = guest_conf(guest);
-	const struct device_conf *devices = conf->devices.items;
 	struct json_object *list = json_object_new_array();
+	struct guest_drive_status drive;
 
-	for (size_t i = 0; i < conf->devices.n; i++) {
+	for (size_t i = 0; guest_drive_status(guest, i, &drive); i++) {
 		struct json_object *obj = json_object_new_object();
 
-		cij_json_add_str(obj, "id", devices[i].id);
-		cij_json_add_str(obj, "type", device_type_name(devices[i].type));
-		cij_json_add_int(obj, "bytes", device_conf_bytes(&devices[i]));
-		cij_json_add_bool(obj, "present", status->uptime >= 0);
+		cij_json_add_str(obj, "id", drive.conf->id);
+		cij_json_add_str(obj, "type", device_type_name(drive.conf->type));
+		cij_json_add_int(obj, "bytes", device_conf_bytes(drive.conf));
+		json_object_object_add(obj, "present",
+			drive.known ? json_object_new_boolean(drive.present) : NULL);
+		if (drive.unplugging)
+			cij_json_add_bool(obj, "unplugging", true);
 		json_object_array_add(list, obj);
 	}
 	return list;

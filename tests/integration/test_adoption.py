@@ -230,7 +230,7 @@ def test_removed_under_us(daemon, tiny, what):
 
 def test_copy_of_a_running_guest_is_no_guest_that_runs(daemon, fake):
     start(daemon, "g", fake.config(restart="always"))
-    shutil.copytree(daemon.guests / "g", daemon.guests / "copy", ignore=shutil.ignore_patterns("*.in"))
+    shutil.copytree(daemon.guests / "g", daemon.guests / "copy", symlinks=True, ignore=shutil.ignore_patterns("*.in"))
     daemon.restart(signal.SIGKILL)
     time.sleep(1.5)
     assert {v["guest"]: v["state"] for v in daemon.json("list")} == {"g": "running", "copy": "stopped"}

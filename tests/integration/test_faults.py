@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from harness import BUILD, Client, Daemon, FakeQemu, alive, wait_until
+from harness import BUILD, Daemon, FakeQemu, alive, wait_until
 
 
 def settled(daemon, name, **wanted):
@@ -21,6 +21,16 @@ def settled(daemon, name, **wanted):
         view = daemon.show(name)
         return view if all(view[k] == v for k, v in wanted.items()) else None
     return wait_until(there, f"{name} is {wanted}")
+
+
+def free_ports(n):
+    socks = [socket.socket() for _ in range(n)]
+    for s in socks:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in socks]
+    for s in socks:
+        s.close()
+    return ports
 
 
 def children(pid):
@@ -415,7 +425,8 @@ def test_daemon_ends_at_each_step_of_a_start(daemon, fake, point, paused):
     """The next daemon finishes the start of a QEMU that had come as far as that."""
     if paused and point == "cont":
         pytest.skip("this machine cannot: a paused start has no such step")
-    config = fake.config(f"at={point}:sleep", forward=[{"host": 18080, "guest": 80}, {"host": 18081, "guest": 81}])
+    forward = [{"host": port, "guest": 80 + i} for i, port in enumerate(free_ports(2))]
+    config = fake.config(f"at={point}:sleep", forward=forward)
     daemon.folder("g", config)
     starting = daemon.ctl_start("start", "g", *(["--paused"] if paused else []))
     log = daemon.guests / "g/logs/0001.qemu"

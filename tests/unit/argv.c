@@ -44,6 +44,18 @@ static const struct golden_guest guests[] = {
 		"boot.qcow2", "qcow2", .run = 7},
 	{"two-drives", "{'devices':[{'id':'nvme0','type':'ocssd'},{'id':'nvme1','type':'nvme'}]}",
 		"boot.qcow2", "qcow2", .run = 7},
+	{"mixed-on-pc",
+		"{'machine':'pc','devices':[{'id':'nvme0','type':'nvme'},{'id':'nvme1','type':'"
+		"nvme',"
+		"'size':'1G'}]}",
+		"boot.qcow2", "qcow2", .run = 7},
+	{"inject",
+		"{'devices':[{'id':'nvme0','type':'ocssd',"
+		"'inject':[{'write':{'grp':0,'pu':3,'chk':0,'sec':53},'percent':100},"
+		"{'reset':{'grp':0,'pu':3,'chk':'5-6'},'percent':20}],"
+		"'chunks':[{'grp':0,'pu':0,'chk':1,'state':'offline'}]},"
+		"{'id':'nvme1','type':'ocssd','resetfail':'by-hand.txt'}]}",
+		"boot.qcow2", "qcow2", .run = 7},
 	{"extra-args", "{'extra_args':['-device','virtio-rng-pci','-rtc','base=utc']}",
 		"boot.qcow2", "qcow2", .run = 7},
 };
@@ -198,7 +210,7 @@ reasons_name_the_key(void **state)
 	assert_true(build(&guests[7], &caps, &argv)); /* ocssd */
 	assert_string_equal(why(&argv, "-blockdev"), "devices.nvme0, dialect lightnvm");
 	argv_clear(&argv);
-	assert_true(build(&guests[12], &caps, &argv)); /* extra-args */
+	assert_true(build(&guests[cij_array_size(guests) - 1], &caps, &argv)); /* extra-args */
 	assert_string_equal(why(&argv, "base=utc"), "extra_args");
 	argv_clear(&argv);
 }

@@ -99,15 +99,13 @@ bad_devices_are_named(void **state)
 	static const struct {
 		const char *text, *desc;
 	} bad[] = {
-		{"", "--device takes TYPE[,KEY=VALUE…], as in 'nvme,size=8G', not ''"},
-		{",size=1",
-			"--device takes TYPE[,KEY=VALUE…], as in 'nvme,size=8G', not ',size=1'"},
-		{"size=8G",
-			"--device takes TYPE[,KEY=VALUE…], as in 'nvme,size=8G', not 'size=8G'"},
-		{"nvme,size", "--device nvme: 'size' is not KEY=VALUE"},
-		{"nvme,", "--device nvme: '' is not KEY=VALUE"},
-		{"nvme,=1", "--device nvme: '=1' is not KEY=VALUE"},
-		{"nvme,a=1,,b=2", "--device nvme: '' is not KEY=VALUE"},
+		{"", "a device is TYPE[,KEY=VALUE…], as in 'nvme,size=8G', not ''"},
+		{",size=1", "a device is TYPE[,KEY=VALUE…], as in 'nvme,size=8G', not ',size=1'"},
+		{"size=8G", "a device is TYPE[,KEY=VALUE…], as in 'nvme,size=8G', not 'size=8G'"},
+		{"nvme,size", "device nvme: 'size' is not KEY=VALUE"},
+		{"nvme,", "device nvme: '' is not KEY=VALUE"},
+		{"nvme,=1", "device nvme: '=1' is not KEY=VALUE"},
+		{"nvme,a=1,,b=2", "device nvme: '' is not KEY=VALUE"},
 	};
 
 	for (size_t i = 0; i < cij_array_size(bad); i++) {

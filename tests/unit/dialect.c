@@ -59,10 +59,10 @@ static int
 kind_of(const char *build, enum device_type type, struct cij_error *err)
 {
 	struct qemu_caps caps = recorded_caps(build);
-	struct device_conf d = {.id = (char *)"d0", .type = type};
-	enum image_kind kind;
+	struct device_conf d = {.id = (char *)"d0", .type = type, .sec_size = 4096, .mdts = 7};
+	enum image_format format;
 
-	return dialect_image_kind(&caps, &d, "/q/qemu", &kind, err) < 0 ? -1 : (int)kind;
+	return dialect_check(&caps, &d, "/q/qemu", &format, err) < 0 ? -1 : (int)format;
 }
 
 static void
@@ -70,20 +70,20 @@ what_each_build_can_emulate(void **state)
 {
 	struct cij_error err;
 
-	assert_int_equal(kind_of("qemu-nvme-3.1.50", DEVICE_OCSSD, &err), IMAGE_OCSSD);
-	assert_int_equal(kind_of("qemu-nvme-4.1.50", DEVICE_OCSSD, &err), IMAGE_EMPTY);
-	assert_int_equal(kind_of("qemu-refenv", DEVICE_OCSSD, &err), IMAGE_OCSSD);
+	assert_int_equal(kind_of("qemu-nvme-3.1.50", DEVICE_OCSSD, &err), FORMAT_LIGHTNVM);
+	assert_int_equal(kind_of("qemu-nvme-4.1.50", DEVICE_OCSSD, &err), FORMAT_OCSSD_NS);
+	assert_int_equal(kind_of("qemu-refenv", DEVICE_OCSSD, &err), FORMAT_OCSSD);
 	for (size_t i = 0; i < cij_array_size(recorded_builds); i++)
-		assert_int_equal(kind_of(recorded_builds[i], DEVICE_NVME, &err), IMAGE_RAW);
-	assert_int_equal(kind_of("qemu-upstream-7.2", DEVICE_ZNS, &err), IMAGE_RAW);
+		assert_int_equal(kind_of(recorded_builds[i], DEVICE_NVME, &err), FORMAT_RAW);
+	assert_int_equal(kind_of("qemu-upstream-7.2", DEVICE_ZNS, &err), FORMAT_RAW);
 }
 
 static void
 what_a_build_cannot_is_said_with_the_way_out(void **state)
 {
 	struct qemu_caps nothing = {.version = "1.0"};
-	struct device_conf d = {.id = (char *)"d0", .type = DEVICE_NVME};
-	enum image_kind kind;
+	struct device_conf d = {.id = (char *)"d0", .type = DEVICE_NVME, .mdts = 7};
+	enum image_format format;
 	struct cij_error err;
 
 	assert_int_equal(kind_of("qemu-upstream-7.2", DEVICE_OCSSD, &err), -1);
@@ -94,7 +94,7 @@ what_a_build_cannot_is_said_with_the_way_out(void **state)
 	assert_string_equal(
 		err.desc, "drive 'd0': /q/qemu (QEMU 4.1.50) has no zoned NVMe namespaces");
 	assert_has(err.hint, "6.0");
-	assert_int_equal(dialect_image_kind(&nothing, &d, "/q/qemu", &kind, &err), -1);
+	assert_int_equal(dialect_check(&nothing, &d, "/q/qemu", &format, &err), -1);
 	assert_string_equal(err.desc, "drive 'd0': /q/qemu (QEMU 1.0) has no NVMe drive");
 }
 
@@ -119,11 +119,15 @@ options_of_an_ocssd_image(void **state)
 		.num_chk = 60,
 		.num_sec = 4096,
 		.sec_size = 512,
-		.md_size = 16};
+		.md_size = 16,
+		.ws_min = 4,
+		.ws_opt = 8,
+		.mw_cunits = 0};
 	_cleanup_free_ char *options = dialect_image_options(&d);
 
-	assert_string_equal(
-		options, "num_grp=2,num_pu=4,num_chk=60,num_sec=4096,sec_size=512,md_size=16");
+	assert_string_equal(options,
+		"num_grp=2,num_pu=4,num_chk=60,num_sec=4096,sec_size=512,md_size=16,"
+		"ws_min=4,ws_opt=8,mw_cunits=0");
 }
 
 int

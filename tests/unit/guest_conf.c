@@ -303,18 +303,19 @@ geometry(void **state)
 	bad_drive("ocssd", ",'num_pu':65536", ".num_pu", "must be from 1 to 65535");
 	bad_drive("ocssd", ",'num_chk':4294967296", ".num_chk", "must be from 1 to 4294967295");
 	bad_drive("ocssd", ",'sec_size':256", ".sec_size", "must be from 512 to 64K");
-	bad_drive("ocssd", ",'sec_size':5000", "", "has a sec_size of 5000: not a power of two");
+	bad_drive("ocssd", ",'sec_size':5000", ".sec_size", "is 5000: not a power of two");
 	bad_drive("ocssd", ",'md_size':256", ".md_size", "must be from 0 to 255");
-	bad_drive("ocssd", ",'ws_min':3", "", "has a ws_opt of 8: not a multiple of ws_min, 3");
-	bad_drive("ocssd", ",'ws_min':16", "", "has a ws_opt of 8: not a multiple of ws_min, 16");
+	bad_drive("ocssd", ",'ws_min':3", ".ws_opt", "is 8: not a multiple of ws_min, 3");
+	bad_drive("ocssd", ",'ws_min':16", ".ws_opt", "is 8: not a multiple of ws_min, 16");
 	bad_drive("ocssd", ",'mdts':256", ".mdts", "must be from 0 to 255");
 	bad_drive("ocssd",
 		",'num_grp':65535,'num_pu':65535,'num_chk':4294967295,'num_sec':4294967295", "",
+		"has a geometry that needs 96 address bits: OCSSD 2.0 has 64");
+	bad_drive("ocssd", ",'num_grp':65535,'num_pu':65535,'num_chk':524288,'num_sec':32", "",
 		"has a geometry of more than 8 EiB");
-	bad_drive("ocssd", ",'num_grp':65535,'num_pu':65535,'num_chk':524288,'num_sec':1", "",
-		"has a geometry of more than 8 EiB");
-	good(&conf, "{'devices':[{'id':'d','type':'ocssd','num_grp':1,'num_pu':1,'num_chk':1,"
-		    "'num_sec':1,'sec_size':512,'md_size':0,'mw_cunits':0}]}");
+	good(&conf,
+		"{'devices':[{'id':'d','type':'ocssd','num_grp':1,'num_pu':1,'num_chk':1,"
+		"'num_sec':1,'sec_size':512,'md_size':0,'ws_min':1,'ws_opt':1,'mw_cunits':0}]}");
 	assert_int_equal(device_conf_bytes(conf.devices.items), 512);
 	guest_conf_clear(&conf);
 }
@@ -322,11 +323,10 @@ geometry(void **state)
 static void
 zones(void **state)
 {
-	bad_drive("zns", ",'zone_capacity':'65M'", "", "has a zone_capacity over its zone_size");
-	bad_drive(
-		"zns", ",'size':'100M'", "", "has a size that is not a multiple of its zone_size");
-	bad_drive("zns", ",'size':'32M'", "", "has a size that is not a multiple of its zone_size");
-	bad_drive("zns", ",'max_open':2,'max_active':1", "", "has a max_open over its max_active");
+	bad_drive("zns", ",'zone_capacity':'65M'", ".zone_capacity", "is over zone_size");
+	bad_drive("zns", ",'size':'100M'", ".size", "is not a multiple of zone_size");
+	bad_drive("zns", ",'size':'32M'", ".size", "is not a multiple of zone_size");
+	bad_drive("zns", ",'max_open':2,'max_active':1", ".max_open", "is over max_active");
 	bad_drive("zns", ",'size':'1K'", ".size", "must be from 1M to 256T");
 	bad_drive("zns", ",'zone_size':1", ".zone_size", "must be from 4K to 256T");
 }

@@ -266,6 +266,13 @@ on_image_done(void *arg, const struct cij_error *err)
 	image_err = err ? *err : (struct cij_error)CIJ_ERROR_INIT;
 }
 
+static void
+on_image_progress(void *arg, const char *text)
+{
+}
+
+static const struct image_ops image_ops = {on_image_progress, on_image_done};
+
 /* Sees to the files of @devices for a QEMU with @caps. */
 static void
 make_images(const struct device_conf *devices, size_t n, struct qemu_caps caps, const char *qemu)
@@ -276,11 +283,12 @@ make_images(const struct device_conf *devices, size_t n, struct qemu_caps caps, 
 		.qemu = qemu,
 		.dir_fd = dir,
 		.uid = getuid(),
-		.gid = getgid()};
+		.gid = getgid(),
+		.guest = "g"};
 	struct image_job *job;
 
 	n_done = 0;
-	job = image_job_new(loop, &spec, on_image_done, NULL);
+	job = image_job_new(loop, &spec, &image_ops, NULL);
 	loop_until(n_done);
 	loop_settle(2);
 	assert_int_equal(n_done, 1);
@@ -304,8 +312,9 @@ count_files(void)
 static void
 images_are_sparse_and_of_their_size(void **state)
 {
-	struct device_conf devices[] = {{.id = (char *)"a", .type = DEVICE_NVME, .size = 8LL << 30},
-		{.id = (char *)"b", .type = DEVICE_NVME, .size = 1 << 20}};
+	struct device_conf devices[] = {
+		{.id = (char *)"a", .type = DEVICE_NVME, .mdts = 7, .size = 8LL << 30},
+		{.id = (char *)"b", .type = DEVICE_NVME, .mdts = 7, .size = 1 << 20}};
 	struct stat st;
 
 	make_images(devices, 2, NVME_CAPS, "/q/qemu");
@@ -314,7 +323,7 @@ images_are_sparse_and_of_their_size(void **state)
 	assert_true(st.st_size == 8LL << 30);
 	assert_true(st.st_blocks * 512 < 1 << 20);
 	assert_int_equal(st.st_mode & 0777, 0600);
-	assert_int_equal(count_files(), 2); /* nothing left over */
+	assert_int_equal(count_files(), 4); /* with a record each; nothing left over */
 	make_images(devices, 2, NVME_CAPS, "/q/qemu"); /* what is there and fits stays */
 	assert_int_equal(image_err.class, CIJ_E_NONE);
 	make_images(NULL, 0, NVME_CAPS, "/q/qemu");
@@ -324,16 +333,18 @@ images_are_sparse_and_of_their_size(void **state)
 static void
 an_image_of_another_size_is_not_touched(void **state)
 {
-	struct device_conf d = {.id = (char *)"a", .type = DEVICE_NVME, .size = 8LL << 30};
+	struct device_conf d = {
+		.id = (char *)"a", .type = DEVICE_NVME, .mdts = 7, .size = 8LL << 30};
 	struct stat st;
 
 	make_images(&d, 1, NVME_CAPS, "/q/qemu");
 	d.size = 4LL << 30;
 	make_images(&d, 1, NVME_CAPS, "/q/qemu");
 	assert_int_equal(image_err.class, CIJ_E_BAD_CONFIG);
-	assert_string_equal(
-		image_err.desc, "drive 'a': its file 'a.img' has 8G bytes, guest.json says 4G");
-	assert_has(image_err.hint, "8G");
+	assert_string_equal(image_err.desc,
+		"drive 'a': 'a.img' was made as type nvme, size 8G; guest.json wants type nvme, "
+		"size 4G");
+	assert_has(image_err.hint, "device format g a");
 	assert_int_equal(fstatat(dir, "a.img", &st, 0), 0);
 	assert_true(st.st_size == 8LL << 30);
 }
@@ -341,7 +352,7 @@ an_image_of_another_size_is_not_touched(void **state)
 static void
 an_image_that_is_no_file(void **state)
 {
-	struct device_conf d = {.id = (char *)"a", .type = DEVICE_NVME, .size = 1 << 20};
+	struct device_conf d = {.id = (char *)"a", .type = DEVICE_NVME, .mdts = 7, .size = 1 << 20};
 
 	assert_int_equal(mkfifoat(dir, "a.img", 0600), 0);
 	make_images(&d, 1, NVME_CAPS, "/q/qemu");
@@ -353,7 +364,7 @@ static void
 a_failed_qemu_img_leaves_nothing(void **state)
 {
 	struct qemu_caps caps = {.version = "3.1.50", .dialect = DIALECT_LIGHTNVM};
-	struct device_conf d = {.id = (char *)"a", .type = DEVICE_OCSSD};
+	struct device_conf d = {.id = (char *)"a", .type = DEVICE_OCSSD, .mdts = 7};
 	char qemu[128];
 	_cleanup_close_ int fd = -1;
 	int before;
@@ -379,7 +390,7 @@ a_failed_qemu_img_leaves_nothing(void **state)
 static void
 a_job_that_is_cancelled_is_quiet(void **state)
 {
-	struct device_conf d = {.id = (char *)"a", .type = DEVICE_NVME, .size = 1 << 20};
+	struct device_conf d = {.id = (char *)"a", .type = DEVICE_NVME, .mdts = 7, .size = 1 << 20};
 	struct image_spec spec = {.devices = &d,
 		.n_devices = 1,
 		.caps = NVME_CAPS,
@@ -389,7 +400,7 @@ a_job_that_is_cancelled_is_quiet(void **state)
 		.gid = getgid()};
 
 	n_done = 0;
-	image_job_free(image_job_new(loop, &spec, on_image_done, NULL));
+	image_job_free(image_job_new(loop, &spec, &image_ops, NULL));
 	loop_settle(5);
 	assert_int_equal(n_done, 0);
 	image_job_free(NULL);

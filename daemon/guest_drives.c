@@ -1,0 +1,268 @@
+/* The drives of a running guest: what QEMU has of what was asked for. */
+#include <string.h>
+
+#include "daemon/guest_impl.h"
+#include "daemon/log.h"
+#include "proto/json.h"
+
+struct guest_drive *
+guest_drive_find(const struct guest *guest, const char *id)
+{
+	struct guest_drive *drive;
+
+	TAILQ_FOREACH (drive, &guest->drives, link)
+		if (strcmp(drive->conf.id, id) == 0)
+			return drive;
+	return NULL;
+}
+
+static void
+drive_free(struct guest *guest, struct guest_drive *drive)
+{
+	TAILQ_REMOVE(&guest->drives, drive, link);
+	device_conf_clear(&drive->conf);
+	json_object_put(drive->json);
+	free(drive);
+}
+
+void
+guest_drives_clear(struct guest *guest)
+{
+	struct guest_drive *drive;
+
+	while ((drive = TAILQ_FIRST(&guest->drives)))
+		drive_free(guest, drive);
+}
+
+/* The definitions in force go into the run's record, for the next daemon. */
+static void
+record(struct guest *guest)
+{
+	struct json_object *devices = json_object_new_array();
+	struct guest_drive *drive;
+
+	TAILQ_FOREACH (drive, &guest->drives, link)
+		json_object_array_add(devices, json_object_get(drive->json));
+	json_object_put(guest->run.devices);
+	guest->run.devices = devices;
+}
+
+/* Decodes what was valid when it was written; NULL when it is not any more. */
+static struct guest_drive *
+drive_new(struct json_object *json)
+{
+	_cleanup_problems_ struct cij_problems problems = {0};
+	struct guest_drive *drive = calloc(1, sizeof(*drive));
+
+	if (!drive)
+		abort();
+	if (device_conf_decode(&drive->conf, json, "", &problems) < 0 || !drive->conf.id) {
+		device_conf_clear(&drive->conf);
+		free(drive);
+		return NULL;
+	}
+	drive->json = json_object_get(json);
+	return drive;
+}
+
+void
+guest_drives_set(struct guest *guest, struct json_object *devices, enum presence presence)
+{
+	size_t n = json_object_is_type(devices, json_type_array) ? json_object_array_length(devices)
+								 : 0;
+
+	guest_drives_clear(guest);
+	for (size_t i = 0; i < n; i++) {
+		struct guest_drive *drive = drive_new(json_object_array_get_idx(devices, i));
+
+		if (!drive)
+			continue;
+		drive->presence = presence;
+		TAILQ_INSERT_TAIL(&guest->drives, drive, link);
+	}
+	record(guest);
+}
+
+struct guest_drive *
+guest_drive_put(struct guest *guest, struct json_object *json, const struct device_conf *conf)
+{
+	struct guest_drive *old = guest_drive_find(guest, conf->id), *drive = drive_new(json);
+
+	if (!drive)
+		return old;
+	if (old) {
+		drive->presence = old->presence;
+		TAILQ_INSERT_BEFORE(old, drive, link);
+		drive_free(guest, old);
+	} else {
+		TAILQ_INSERT_TAIL(&guest->drives, drive, link);
+	}
+	record(guest);
+	return drive;
+}
+
+static void
+save(struct guest *guest)
+{
+	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
+	struct cij_error err;
+
+	if (run_save(guest->dir_fd, &guest->run, &err) < 0)
+		log_warn("guest '%s': %s", guest->name, err.desc);
+}
+
+void
+guest_drive_now(struct guest *guest, struct guest_drive *drive, enum presence presence)
+{
+	enum presence before = drive->presence;
+	struct json_object *data;
+
+	if (presence == DRIVE_ABSENT)
+		drive->unplugging = false;
+	if (presence == before)
+		return;
+	drive->presence = presence;
+	save(guest);
+	if (before == DRIVE_UNKNOWN)
+		return; /* found out, not changed */
+	log_notice("guest '%s': drive '%s' %s", guest->name, drive->conf.id,
+		presence == DRIVE_PRESENT ? "plugged" : "unplugged");
+	data = json_object_new_object();
+	cij_json_add_str(data, "guest", guest->name);
+	cij_json_add_str(data, "device", drive->conf.id);
+	cij_json_add_str(data, "what", presence == DRIVE_PRESENT ? "plugged" : "unplugged");
+	cij_json_add_bool(data, "present", presence == DRIVE_PRESENT);
+	notify_send(guest->sv->notify, "GUEST_DEVICE", guest->name, data);
+}
+
+/* A guest's bus nests as deep as its bridges do; QEMU's machines and our ports make 2. */
+#define BUS_DEPTH_MAX 8
+
+/* QMP 'query-pci': an unmapped region's address is all ones. */
+static bool
+has_address(struct json_object *device)
+{
+	struct json_object *regions = cij_json_get(device, "regions");
+	size_t n = json_object_is_type(regions, json_type_array) ? json_object_array_length(regions)
+								 : 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (cij_json_int(json_object_array_get_idx(regions, i), "address", -1) > 0)
+			return true;
+	return false;
+}
+
+static struct json_object *
+behind(struct json_object *bridge)
+{
+	return cij_json_get(cij_json_get(bridge, "pci_bridge"), "devices");
+}
+
+/* The device called @id among @devices and behind them; NULL when it is not there. Weak. */
+static struct json_object *
+find_below(struct json_object *devices, const char *id, const char *bridge,
+	const char **found_behind, int depth)
+{
+	size_t n = json_object_is_type(devices, json_type_array) ? json_object_array_length(devices)
+								 : 0;
+
+	for (size_t i = 0; i < n; i++) {
+		struct json_object *device = json_object_array_get_idx(devices, i), *below;
+		const char *name = cij_json_str(device, "qdev_id");
+
+		if (name && strcmp(name, id) == 0) {
+			*found_behind = bridge;
+			return device;
+		}
+		below = depth < BUS_DEPTH_MAX
+				? find_below(behind(device), id, name, found_behind, depth + 1)
+				: NULL;
+		if (below)
+			return below;
+	}
+	return NULL;
+}
+
+static struct json_object *
+find_device(struct json_object *buses, const char *id, const char **found_behind)
+{
+	size_t n = json_object_is_type(buses, json_type_array) ? json_object_array_length(buses)
+							       : 0;
+
+	for (size_t i = 0; i < n; i++) {
+		struct json_object *device = find_below(
+			cij_json_get(json_object_array_get_idx(buses, i), "devices"), id, NULL,
+			found_behind, 0);
+
+		if (device)
+			return device;
+	}
+	return NULL;
+}
+
+bool
+pci_find(struct json_object *buses, const char *id, struct pci_spot *spot)
+{
+	struct json_object *device;
+
+	*spot = (struct pci_spot){0};
+	device = find_device(buses, id, &spot->bridge);
+	spot->mapped = device && has_address(device);
+	return device != NULL;
+}
+
+bool
+pci_port_is_free(struct json_object *buses, const char *port)
+{
+	const char *bridge;
+	struct json_object *device = find_device(buses, port, &bridge), *devices;
+
+	if (!device)
+		return false;
+	devices = behind(device);
+	return !json_object_is_type(devices, json_type_array) ||
+	       json_object_array_length(devices) == 0;
+}
+
+void
+guest_drives_take_pci(struct guest *guest, struct json_object *buses)
+{
+	struct guest_drive *drive;
+	struct pci_spot spot;
+
+	TAILQ_FOREACH (drive, &guest->drives, link)
+		guest_drive_now(guest, drive,
+			pci_find(buses, drive->conf.id, &spot) ? DRIVE_PRESENT : DRIVE_ABSENT);
+}
+
+/* While QEMU is coming up it has none yet. */
+static bool
+is_up(const struct guest *guest)
+{
+	return guest->state == GS_RUNNING || guest->state == GS_PAUSED ||
+	       guest->state == GS_STOPPING;
+}
+
+bool
+guest_drive_status(const struct guest *guest, size_t i, struct guest_drive_status *status)
+{
+	struct guest_drive *drive;
+
+	if (!is_up(guest)) {
+		const struct device_conf *devices = guest->conf.devices.items;
+
+		if (i >= guest->conf.devices.n)
+			return false;
+		*status = (struct guest_drive_status){.conf = &devices[i], .known = true};
+		return true;
+	}
+	TAILQ_FOREACH (drive, &guest->drives, link)
+		if (i-- == 0) {
+			*status = (struct guest_drive_status){.conf = &drive->conf,
+				.known = drive->presence != DRIVE_UNKNOWN,
+				.present = drive->presence == DRIVE_PRESENT,
+				.unplugging = drive->unplugging};
+			return true;
+		}
+	return false;
+}
