@@ -31,12 +31,12 @@
 struct console {
 	struct call *call;
 	struct stream s;
-	struct link events; /* who comes, goes and writes; fd -1 = not asked for */
 	bool keys; /* stdin is a terminal: raw, with an escape key */
 	int escape; /* the escape key's byte, or ESCAPE_NONE */
 	bool escaped; /* it was the last key */
 	bool reading; /* stdin has not ended, and is wanted */
 	bool had_input; /* some came from it */
+	bool taken; /* somebody took the pen from us */
 	bool told_read_only;
 	bool told_away;
 	int64_t next_try; /* daemon away: when to look again */
@@ -182,6 +182,22 @@ drop_input(struct console *c)
 	c->told_read_only = true;
 }
 
+/* A script's input that reaches nobody is an error. */
+static enum step
+refuse_input(const struct console *c, struct cij_error *err)
+{
+	const char *who = *c->s.writer ? c->s.writer : "nobody";
+
+	if (c->taken)
+		cij_error_set(err, CIJ_E_BUSY,
+			"%s: %s has taken over: not all of the input was sent", c->s.guest, who);
+	else
+		cij_error_set(err, CIJ_E_BUSY, "%s: %s writes on this console: nothing was sent",
+			c->s.guest, who);
+	cij_error_hint(err, "--force takes the pen, --join writes too");
+	return STEP_FAILED;
+}
+
 /* Takes in what stdin has. */
 static enum step
 take_input(struct console *c, struct cij_error *err)
@@ -212,13 +228,8 @@ take_input(struct console *c, struct cij_error *err)
 		}
 	}
 	if (c->n_input > 0 && !c->s.writes && !c->s.away_since) {
-		if (!c->keys) {
-			cij_error_set(err, CIJ_E_BUSY,
-				"%s: %s writes on this console: nothing was sent", c->s.guest,
-				*c->s.writer ? c->s.writer : "nobody");
-			cij_error_hint(err, "--force takes the pen, --join writes too");
-			return STEP_FAILED;
-		}
+		if (!c->keys)
+			return refuse_input(c, err);
 		drop_input(c);
 	}
 	return step;
@@ -287,66 +298,39 @@ take_output(struct console *c, struct cij_error *err)
 
 /* One event about this console, of somebody else's doing. */
 static void
-tell_event(struct console *c, struct reply *r)
+tell_event(void *arg, struct json_object *data)
 {
-	const char *what = cij_json_str(r->value, "what"), *mode = cij_json_str(r->value, "mode");
-	const char *event = cij_json_str(r->msg, "event"), *who;
-	bool writes = what && strcmp(what, "writes") == 0;
+	struct console *c = arg;
+	const char *what = cij_json_str(data, "what"), *mode = cij_json_str(data, "mode"), *who;
 	char key[3];
 
-	if (!event || strcmp(event, "CONSOLE") != 0 || !what ||
-		cij_json_int(r->value, "pid", 0) == getpid())
+	/* Our own: also of the attachment before this one, as ^] f makes one. */
+	if (cij_json_int(data, "viewer", -2) == c->s.viewer ||
+		(cij_json_int(data, "pid", 0) == getpid() &&
+			cij_json_int(data, "uid", -1) == (int64_t)getuid()))
 		return;
-	who = user_name(cij_json_int(r->value, "uid", -1));
-	if (!writes) {
-		out_note("[%s %s]", who, what);
+	who = user_name(cij_json_int(data, "uid", -1));
+	if (strcmp(what, "writes") != 0) {
+		if (c->keys)
+			out_note("[%s %s]", who, what);
 		if (strcmp(what, "went") == 0 && strcmp(c->s.writer, who) == 0)
 			c->s.writer[0] = '\0';
 		return;
 	}
-	if (!mode || strcmp(mode, "join") != 0) {
+	/* The pen has gone over; who types together with others keeps typing. */
+	if ((!mode || strcmp(mode, "join") != 0) && c->s.mode != STREAM_JOIN) {
+		c->taken = c->s.writes;
 		c->s.writes = false;
-		c->told_read_only = true;
 		snprintf(c->s.writer, sizeof(c->s.writer), "%s", who);
 	}
+	if (!c->keys)
+		return;
 	if (c->s.writes || c->escape == ESCAPE_NONE)
 		out_note("[%s writes now]", who);
 	else
 		out_note("[%s writes now, you read; %s f takes over]", who,
 			key_name(c->escape, key));
-}
-
-static void
-take_events(struct console *c)
-{
-	struct cij_error err = CIJ_ERROR_INIT;
-
-	while (c->events.fd >= 0) {
-		_cleanup_reply_ struct reply r = {0};
-		int rc = link_next(&c->events, clock_ms(), &r, &err);
-
-		if (rc == 0)
-			return;
-		if (rc < 0)
-			link_close(&c->events);
-		else if (r.kind == REPLY_EVENT)
-			tell_event(c, &r);
-	}
-}
-
-/* Asks for the events of this guest, on a connection of their own. */
-static void
-subscribe(struct console *c)
-{
-	struct cij_error err = CIJ_ERROR_INIT;
-	struct json_object *args = json_object_new_object(), *names = json_object_new_array();
-
-	json_object_array_add(names, json_object_new_string(c->s.guest));
-	json_object_object_add(args, "guests", names);
-	if (link_open(&c->events, c->s.socket, clock_deadline(ATTACH_SECONDS), &err) < 0)
-		json_object_put(args);
-	else if (link_send(&c->events, "events-subscribe", args, &err) < 0)
-		link_close(&c->events);
+	c->told_read_only = true;
 }
 
 /* How long poll() may wait; -1 = for ever. */
@@ -367,7 +351,7 @@ console_step(struct console *c, struct cij_error *err)
 	struct pollfd fds[] = {
 		{c->s.link.fd, POLLIN | (c->n_input > 0 ? POLLOUT : 0)},
 		{c->reading && c->n_input < INPUT_MAX ? STDIN_FILENO : -1, POLLIN},
-		{c->events.fd, POLLIN},
+		{c->s.events.fd, POLLIN},
 		/* Nobody reads our output any more: there may be none for hours that would tell. */
 		{STDOUT_FILENO, 0},
 	};
@@ -384,7 +368,9 @@ console_step(struct console *c, struct cij_error *err)
 	if (step == STEP_ON && c->n_input > 0 && c->s.link.fd >= 0)
 		send_input(c);
 	if (step == STEP_ON && fds[2].revents)
-		take_events(c);
+		stream_take_events(&c->s);
+	if (step == STEP_ON && c->taken && !c->keys && (c->reading || c->n_input > 0))
+		return refuse_input(c, err);
 	if (step == STEP_ON && c->s.away_since && clock_left(c->next_try) == 0)
 		return broke_off(c, err);
 	if (step == STEP_ON && c->s.link.fd >= 0)
@@ -403,7 +389,6 @@ console_close(struct console **c)
 	term_restore();
 	out_set_raw(false);
 	stream_close(&(*c)->s);
-	link_close(&(*c)->events);
 	free(*c);
 }
 
@@ -419,7 +404,9 @@ console_new(struct call *call, const char *guest, enum stream_mode mode, int esc
 	c->s.socket = call->socket;
 	c->s.guest = guest;
 	c->s.mode = mode;
-	c->events = (struct link)LINK_INIT;
+	c->s.want_events = true;
+	c->s.on_event = tell_event;
+	c->s.arg = c;
 	c->escape = escape;
 	c->keys = isatty(STDIN_FILENO);
 	/* A script that only watches has no input, whatever its stdin is. */
@@ -438,16 +425,15 @@ console_run(
 
 	if (stream_attach(&c->s, from, run, call_deadline(c->call, ATTACH_SECONDS), err) < 0)
 		return -1;
-	if (whole && c->s.offset > 0)
-		out_note("the first %lld bytes are gone from the log (log.limit)",
-			(long long)c->s.offset);
+	if (whole)
+		stream_tell_missing(&c->s);
+	else if (c->s.incomplete_now)
+		stream_tell_incomplete(&c->s);
 	if (c->keys && term_raw(STDIN_FILENO, err) < 0)
 		return -1;
 	out_set_raw(c->keys);
-	if (c->keys) {
+	if (c->keys)
 		tell_role(c);
-		subscribe(c);
-	}
 	while (step == STEP_ON)
 		step = console_step(c, err);
 	if (c->keys) {

@@ -6,6 +6,7 @@
 #include "client/args.h"
 #include "client/clock.h"
 #include "client/ctlfilter.h"
+#include "client/logtimes.h"
 #include "client/out.h"
 #include "client/stream.h"
 
@@ -14,19 +15,61 @@
 /* The log is moved in blocks of this size: a big one costs few calls. */
 #define LOG_BLOCK (256 * 1024)
 
+/* "2026-11-22T11:40:05.123+01:00", and as much room where the time is not known. */
+#define STAMP_BYTES 40
+#define STAMP_UNKNOWN "?                            "
+
 struct log {
 	struct stream s;
 	bool follow;
 	bool filtered;
+	bool stamped; /* --timestamps */
+	bool in_line; /* the line that comes has its time already */
+	struct log_times times;
 	struct ctl_filter filter;
 	char block[LOG_BLOCK];
 	char clean[LOG_BLOCK + CTL_FILTER_HELD];
 };
 
 static int
+print_bytes(struct log *log, const char *data, size_t n)
+{
+	if (log->filtered) {
+		n = ctl_filter_run(&log->filter, data, n, log->clean);
+		data = log->clean;
+	}
+	return fwrite(data, 1, n, stdout) == n ? 0 : -1;
+}
+
+/* Each line with the time at which its first byte came; @offset: of the first byte. */
+static int
+print_stamped(struct log *log, const char *data, size_t n, int64_t offset)
+{
+	char stamp[STAMP_BYTES];
+
+	while (n > 0) {
+		const char *newline = memchr(data, '\n', n);
+		size_t len = newline ? (size_t)(newline - data) + 1 : n;
+		int64_t when = log->in_line ? 0 : log_times_of(&log->times, offset);
+
+		if (!log->in_line && printf("%s ", when ? when_text(when, stamp, sizeof(stamp))
+							: STAMP_UNKNOWN) < 0)
+			return -1;
+		log->in_line = !newline;
+		if (print_bytes(log, data, len) < 0)
+			return -1;
+		data += len;
+		offset += (int64_t)len;
+		n -= len;
+	}
+	return 0;
+}
+
+static int
 print_block(struct log *log, size_t n, struct cij_error *err)
 {
-	const char *data = log->block;
+	int64_t begin = log->s.offset - (int64_t)n;
+	int rc;
 
 	/* Without -f the log ends where it ended when we came, whatever was added since. */
 	if (!log->follow && log->s.offset > log->s.end) {
@@ -34,11 +77,13 @@ print_block(struct log *log, size_t n, struct cij_error *err)
 
 		n = over < (int64_t)n ? n - (size_t)over : 0;
 	}
-	if (log->filtered) {
-		n = ctl_filter_run(&log->filter, log->block, n, log->clean);
-		data = log->clean;
-	}
-	if (out_write(STDOUT_FILENO, data, n) < 0)
+	if (log->stamped)
+		rc = print_stamped(log, log->block, n, begin);
+	else if (log->filtered)
+		rc = print_bytes(log, log->block, n);
+	else
+		rc = out_write(STDOUT_FILENO, log->block, n);
+	if (rc < 0 || fflush(stdout) != 0)
 		return cij_error_errno(err, CIJ_E_FAILED, errno, "cannot write the output");
 	return 0;
 }
@@ -80,40 +125,79 @@ static void
 log_free(struct log **log)
 {
 	stream_close(&(*log)->s);
+	log_times_close(&(*log)->times);
 	free(*log);
+}
+
+static struct log *
+log_new(const struct call *call, int64_t run)
+{
+	struct log *log = calloc(1, sizeof(*log));
+
+	if (!log)
+		abort();
+	log->s = (struct stream)STREAM_INIT;
+	log->s.socket = log->times.socket = call->socket;
+	log->s.guest = log->times.guest = call->guest;
+	log->s.mode = STREAM_READ_ONLY;
+	log->s.want_events = true;
+	log->times.run = run;
+	log->times.link = (struct link)LINK_INIT;
+	log->follow = call_has(call, "follow");
+	log->stamped = call_has(call, "timestamps");
+	log->filtered = isatty(STDOUT_FILENO) && !call_has(call, "raw");
+	return log;
+}
+
+/* Attaches where --lines and --since say: at the later of the two. */
+static int
+attach(struct log *log, const struct call *call, int64_t lines, const struct when *since,
+	struct cij_error *err)
+{
+	int64_t deadline = call_deadline(call, ATTACH_SECONDS), run = log->times.run, offset = -1;
+	struct json_object *from;
+
+	if (since && (offset = log_times_since(&log->times, since, err)) < 0)
+		return -1;
+	if (lines > 0)
+		from = json_object_new_int64(-lines);
+	else if (call_has(call, "lines"))
+		from = json_object_new_string("end");
+	else if (since)
+		from = json_object_new_int64(offset);
+	else
+		from = json_object_new_string("start");
+	if (stream_attach(&log->s, from, json_object_new_int64(run), deadline, err) < 0)
+		return -1;
+	if (log->s.offset >= offset)
+		return 0;
+	return stream_attach(&log->s, json_object_new_int64(offset),
+		json_object_new_int64(log->s.run), deadline, err);
 }
 
 int
 cmd_logs(struct call *call, struct cij_error *err)
 {
-	int64_t deadline = call_deadline(call, ATTACH_SECONDS), lines, run;
-	struct json_object *from;
+	const char *since_text = call_value(call, "since");
+	struct when since;
+	int64_t lines, run;
 
 	if (call_number(call, "lines", 0, &lines, err) < 0 ||
 		call_number(call, "boot", 0, &run, err) < 0)
 		return -1;
+	if (since_text && when_parse(since_text, time(NULL), &since, err) < 0)
+		return -1;
 	if (lines < 0)
 		lines = -lines; /* as 'tail -n -5' has it */
 	_cleanup_(log_free)
-	struct log *log = calloc(1, sizeof(*log));
-	if (!log)
-		abort();
-	log->s = (struct stream)STREAM_INIT;
-	log->s.socket = call->socket;
-	log->s.guest = call->guest;
-	log->s.mode = STREAM_READ_ONLY;
-	log->follow = call_has(call, "follow");
-	log->filtered = isatty(STDOUT_FILENO) && !call_has(call, "raw");
-	if (lines > 0)
-		from = json_object_new_int64(-lines);
-	else
-		from = json_object_new_string(call_has(call, "lines") ? "end" : "start");
-	if (stream_attach(&log->s, from, call_has(call, "boot") ? json_object_new_int64(run) : NULL,
-		    deadline, err) < 0)
+	struct log *log = log_new(call, run);
+	if (attach(log, call, lines, since_text ? &since : NULL, err) < 0)
 		return -1;
-	if (!call_has(call, "lines") && log->s.offset > 0)
-		out_note("the first %lld bytes are gone from the log (log.limit)",
-			(long long)log->s.offset);
+	log->times.run = log->s.run;
+	if (!call_has(call, "lines") && !since_text)
+		stream_tell_missing(&log->s);
+	else if (*log->s.incomplete)
+		stream_tell_incomplete(&log->s);
 	if (print_log(log, err) < 0)
 		return errno == EPIPE ? 0 : -1;
 	return 0;

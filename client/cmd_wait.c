@@ -201,8 +201,10 @@ follow(struct call *call, const char *pattern, struct lines *l, int64_t deadline
 
 		if (n > 0 && feed(l, buf, n))
 			return 0;
-		if (n > 0)
+		if (n > 0 && clock_left(deadline) != 0)
 			continue;
+		if (n > 0) /* a guest that never falls silent is waited for no longer */
+			return timed_out(call, pattern, err);
 		if (n < 0 && errno == EAGAIN) {
 			if (!stream_wait(&s, deadline))
 				return timed_out(call, pattern, err);

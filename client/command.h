@@ -95,6 +95,7 @@ int cmd_validate(struct call *call, struct cij_error *err);
 int cmd_argv(struct call *call, struct cij_error *err);
 int cmd_start(struct call *call, struct cij_error *err);
 int cmd_stop(struct call *call, struct cij_error *err);
+int cmd_import(struct call *call, struct cij_error *err);
 int cmd_kill(struct call *call, struct cij_error *err);
 int cmd_restart(struct call *call, struct cij_error *err);
 int cmd_reset(struct call *call, struct cij_error *err);

@@ -50,6 +50,11 @@ static const struct opt device_options[] = {
 	{NULL},
 };
 
+static const struct opt import_options[] = {
+	{"dry-run", 'n', OPT_FLAG, NULL, "only say what would become of each variable"},
+	{NULL},
+};
+
 static const struct opt argv_options[] = {
 	{"explain", 0, OPT_FLAG, NULL, "an option a line, and which key or default made it"},
 	{NULL},
@@ -101,6 +106,9 @@ static const struct opt logs_options[] = {
 	{"follow", 'f', OPT_FLAG, NULL, "go on until the run ends"},
 	{"lines", 'n', OPT_VALUE, "LINES", "only the last LINES lines"},
 	{"boot", 0, OPT_VALUE, "N", "the run of that number; 0 = the last, -1 = the one before"},
+	{"since", 0, OPT_VALUE, "TIME",
+		"what came since then: 10m (ago), 10:40, or 2026-11-22T10:40:05Z"},
+	{"timestamps", 't', OPT_FLAG, NULL, "before each line when it came"},
 	{"raw", 0, OPT_FLAG, NULL, "leave control sequences in, on a terminal too"},
 	{NULL},
 };
@@ -147,6 +155,16 @@ const struct command commands[] = {
 		"Exit codes: 65 there is one already, a bad name, a missing file; 78 a bad "
 		"value.\n",
 		.flags = CMD_GUEST, .options = create_options, .run = cmd_create},
+	{"import", "Guests", "[GUEST] [--dry-run]",
+		"define a guest by CIJOE's variables in the environment",
+		"Takes the QEMU_* variables that CIJOE's target_env.sh exports (2018 and 2019 "
+		"names), SSH_USER and SSH_PORT, and says of each whether it is used, and as which "
+		"key of guest.json, ignored, and why, or unknown. A folder that is a guest without "
+		"a guest.json gets one. Files in the guest's folder are named relative to it.\n\n"
+		"Example: . ./target_env.sh && cijqemuctl import\n\n"
+		"Exit codes: 65 a value that makes no sense, a missing file, or the guest has a "
+		"guest.json; 78 the definition that comes out of it is not valid.\n",
+		.flags = CMD_GUEST, .options = import_options, .run = cmd_import},
 	{"set", "Guests", "GUEST KEY=VALUE…", "change a guest's definition",
 		"Takes effect at the next start. KEY is dotted, with arrays by index or device id; "
 		"VALUE is JSON where it parses as JSON, else a string; null removes the key.\n\n"
@@ -226,7 +244,8 @@ const struct command commands[] = {
 		"Example: cijqemuctl console emujoe --from -20\n"
 		"         echo 'dmesg | tail' | cijqemuctl console emujoe\n",
 		.flags = CMD_GUEST, .options = console_options, .run = cmd_console},
-	{"logs", "Console", "GUEST [-f] [-n LINES] [--boot N] [--raw]",
+	{"logs", "Console",
+		"GUEST [-f] [-n LINES] [--boot N] [--since TIME] [--timestamps] [--raw]",
 		"what the guest has printed on its console",
 		"On a terminal control sequences other than colours are left out unless --raw is "
 		"given.\n\n"

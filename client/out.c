@@ -200,8 +200,9 @@ out_text(const char *text, size_t len)
 	}
 	while (len > 0) {
 		size_t n = len < 4096 ? len : 4096;
+		size_t kept = ctl_filter_run(&filter, text, n, block);
 
-		(void)fwrite(block, 1, ctl_filter_run(&filter, text, n, block), stdout);
+		(void)fwrite(block, 1, kept, stdout);
 		text += n;
 		len -= n;
 	}

@@ -209,7 +209,7 @@ ssh_link_open(struct ssh_link *l, struct call *call, struct cij_error *err)
 	double seconds = call->timeout < 0 ? SSH_SECONDS : call->timeout;
 	_cleanup_reply_ struct reply r = {0};
 	_cleanup_close_ int fd = -1;
-	struct target t;
+	struct target t = {0};
 
 	*l = (struct ssh_link){.guest = call->guest, .deadline = clock_deadline(seconds)};
 	if (ask_daemon(l, call, &r, err) < 0 || find_target(l, &r, &t, err) < 0)

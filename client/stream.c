@@ -21,6 +21,7 @@ void
 stream_close(struct stream *s)
 {
 	link_close(&s->link);
+	link_close(&s->events);
 	json_object_put(s->view);
 	s->view = NULL;
 }
@@ -41,13 +42,80 @@ mode_name(enum stream_mode mode)
 	return "auto";
 }
 
+/* Asks for events; without them the stream goes on, it only cannot tell what it lost. */
+static void
+subscribe(struct stream *s, int64_t deadline)
+{
+	struct json_object *args = json_object_new_object(), *names = json_object_new_array();
+	struct cij_error err = CIJ_ERROR_INIT;
+
+	json_object_array_add(names, json_object_new_string(s->guest));
+	json_object_object_add(args, "guests", names);
+	if (link_open(&s->events, s->socket, deadline, &err) < 0)
+		json_object_put(args);
+	else if (link_send(&s->events, "events-subscribe", args, &err) < 0)
+		link_close(&s->events);
+}
+
+/* Bytes are lost behind those that are still on their way to us. */
+static void
+add_gap(struct stream *s, int64_t at, int64_t bytes)
+{
+	if (bytes <= 0)
+		return;
+	if (s->n_gaps == STREAM_GAPS_MAX) { /* nothing was read between so many: as one */
+		s->gaps[s->n_gaps - 1].bytes += bytes;
+		return;
+	}
+	s->gaps[s->n_gaps].at = at;
+	s->gaps[s->n_gaps++].bytes = bytes;
+}
+
+static void
+take_event(struct stream *s, struct reply *r)
+{
+	const char *event = cij_json_str(r->msg, "event"), *what = cij_json_str(r->value, "what");
+
+	if (!event || strcmp(event, "CONSOLE") != 0 || !what)
+		return;
+	if (strcmp(what, "lost") == 0) {
+		if (cij_json_int(r->value, "viewer", -2) == s->viewer)
+			add_gap(s, cij_json_int(r->value, "offset", 0),
+				cij_json_int(r->value, "bytes", 0));
+	} else if (strcmp(what, "incomplete") == 0) {
+		out_note("[%s: the disk is full: what it prints from now on is lost]", s->guest);
+	} else if (strcmp(what, "recording") == 0) {
+		out_note("[%s: the disk has room again]", s->guest);
+	} else if (s->on_event) {
+		s->on_event(s->arg, r->value);
+	}
+}
+
+void
+stream_take_events(struct stream *s)
+{
+	struct cij_error err = CIJ_ERROR_INIT;
+
+	while (s->events.fd >= 0) {
+		_cleanup_reply_ struct reply r = {0};
+		int rc = link_next(&s->events, clock_ms(), &r, &err);
+
+		if (rc == 0)
+			return;
+		if (rc < 0)
+			link_close(&s->events);
+		else if (r.kind == REPLY_EVENT)
+			take_event(s, &r);
+	}
+}
+
 int
 stream_attach(struct stream *s, struct json_object *from, struct json_object *run, int64_t deadline,
 	struct cij_error *err)
 {
 	struct json_object *args = guest_arguments(s->guest);
 	_cleanup_reply_ struct reply r = {0};
-	const char *mode, *writer;
+	const char *mode, *writer, *incomplete;
 
 	cij_json_add_str(args, "mode", mode_name(s->mode));
 	if (from)
@@ -55,6 +123,9 @@ stream_attach(struct stream *s, struct json_object *from, struct json_object *ru
 	if (run)
 		json_object_object_add(args, "run", run);
 	link_close(&s->link);
+	/* Before attaching, so that nothing is lost unheard. */
+	if (s->want_events && s->events.fd < 0)
+		subscribe(s, deadline);
 	if (link_open(&s->link, s->socket, deadline, err) < 0) {
 		json_object_put(args);
 		return -1;
@@ -63,7 +134,13 @@ stream_attach(struct stream *s, struct json_object *from, struct json_object *ru
 		return -1;
 	mode = cij_json_str(r.value, "mode");
 	writer = cij_json_str(r.value, "writer");
+	incomplete = cij_json_str(r.value, "incomplete_since");
 	s->run = cij_json_int(r.value, "run", 0);
+	s->viewer = cij_json_int(r.value, "viewer", -1);
+	s->gone = cij_json_int(r.value, "head", 0) + cij_json_int(r.value, "cut", 0);
+	s->incomplete_now = incomplete && !cij_json_str(r.value, "incomplete_until");
+	snprintf(s->incomplete, sizeof(s->incomplete), "%s", incomplete ? incomplete : "");
+	s->n_gaps = 0;
 	s->offset = cij_json_int(r.value, "offset", -1);
 	s->end = cij_json_int(r.value, "end", s->offset);
 	s->live = cij_json_bool(r.value, "live", true);
@@ -78,11 +155,46 @@ stream_attach(struct stream *s, struct json_object *from, struct json_object *ru
 	return 0;
 }
 
+void
+stream_tell_missing(const struct stream *s)
+{
+	if (s->gone > 0)
+		out_note("the first %lld bytes are gone from the log (log.limit)",
+			(long long)s->gone);
+	stream_tell_incomplete(s);
+}
+
+void
+stream_tell_incomplete(const struct stream *s)
+{
+	if (*s->incomplete)
+		out_note("the log is incomplete since %s: the disk %s full", s->incomplete,
+			s->incomplete_now ? "is" : "was");
+}
+
+/* Steps over the losses that have been reached. */
+static void
+pass_gaps(struct stream *s)
+{
+	while (s->n_gaps > 0 && s->gaps[0].at <= s->offset) {
+		out_note("[%s: %lld bytes are lost here: the log lost its head (log.limit) before "
+			 "they were read]",
+			s->guest, (long long)s->gaps[0].bytes);
+		s->offset += s->gaps[0].bytes;
+		memmove(s->gaps, s->gaps + 1, --s->n_gaps * sizeof(s->gaps[0]));
+	}
+}
+
 ssize_t
 stream_read(struct stream *s, void *buf, size_t size)
 {
-	ssize_t n = link_read_raw(&s->link, buf, size);
+	ssize_t n;
 
+	stream_take_events(s);
+	pass_gaps(s);
+	if (s->n_gaps > 0 && (int64_t)size > s->gaps[0].at - s->offset)
+		size = (size_t)(s->gaps[0].at - s->offset);
+	n = link_read_raw(&s->link, buf, size);
 	if (n > 0)
 		s->offset += n;
 	return n < 0 && errno == ECONNRESET ? 0 : n;
@@ -91,14 +203,16 @@ stream_read(struct stream *s, void *buf, size_t size)
 int
 stream_wait(struct stream *s, int64_t deadline)
 {
-	struct pollfd wait = {.fd = s->link.fd, .events = POLLIN};
+	struct pollfd wait[] = {{s->link.fd, POLLIN}, {s->events.fd, POLLIN}};
 	int n;
 
 	if (link_has_raw(&s->link))
 		return 1;
 	do
-		n = poll(&wait, 1, clock_left(deadline));
+		n = poll(wait, 2, clock_left(deadline));
 	while (n < 0 && errno == EINTR);
+	if (n > 0 && wait[1].revents)
+		stream_take_events(s);
 	return n != 0;
 }
 

@@ -13,6 +13,9 @@
 /* How often it is tried in that time. */
 #define STREAM_RETRY_MS 100
 
+/* Losses that are known of and not reached yet. */
+#define STREAM_GAPS_MAX 16
+
 enum stream_mode { STREAM_AUTO, STREAM_READ_ONLY, STREAM_FORCE, STREAM_JOIN };
 
 struct stream {
@@ -20,7 +23,23 @@ struct stream {
 	const char *guest; /* weak */
 	struct link link;
 	enum stream_mode mode; /* what to ask for, now and when attaching again */
+	/*
+	 * Asks for the events of this guest on a connection of their own. The stream itself uses
+	 * those that tell of lost bytes; the others go to @on_event, where it is set.
+	 */
+	bool want_events;
+	void (*on_event)(void *arg, struct json_object *data);
+	void *arg; /* weak */
+	struct link events;
 	int64_t run;
+	int64_t viewer; /* our number among all viewers; -1 = not known */
+	int64_t gone; /* bytes that the log had lost at its head when it was attached */
+	char incomplete[64]; /* since when bytes are missing, "" for none */
+	bool incomplete_now; /* and still do */
+	struct {
+		int64_t at, bytes;
+	} gaps[STREAM_GAPS_MAX]; /* to come: behind offset at, so many bytes were lost */
+	size_t n_gaps;
 	int64_t offset; /* of the next byte to come */
 	int64_t end; /* bytes in the log when it was attached */
 	bool live; /* the guest runs this run, as of attaching */
@@ -33,7 +52,7 @@ struct stream {
 
 #define STREAM_INIT \
 	{ \
-		.link = LINK_INIT, .broke_at = -1 \
+		.link = LINK_INIT, .events = LINK_INIT, .broke_at = -1, .viewer = -1 \
 	}
 
 /*
@@ -44,7 +63,17 @@ struct stream {
 int stream_attach(struct stream *stream, struct json_object *from, struct json_object *run,
 	int64_t deadline, struct cij_error *err);
 
-/* As recv(): 0 = the stream broke off or ended, -1 with errno (EAGAIN: nothing now). */
+/* Tells on stderr what is missing in the log: because the disk was full; or also at its head. */
+void stream_tell_incomplete(const struct stream *stream);
+void stream_tell_missing(const struct stream *stream);
+
+/* Takes in what events there are; stream_read() and stream_wait() do it too. */
+void stream_take_events(struct stream *stream);
+
+/*
+ * As recv(): 0 = the stream broke off or ended, -1 with errno (EAGAIN: nothing now). Bytes that the
+ * log has lost are told of on stderr where they are missing.
+ */
 ssize_t stream_read(struct stream *stream, void *buf, size_t size);
 
 /* Gives up the attachment and attaches to the same run at the byte reached, in another mode. */
@@ -63,7 +92,7 @@ enum stream_next stream_again(struct stream *stream, struct cij_error *err);
 /* As stream_again(), waiting for the daemon and telling of it. Never gives STREAM_AWAY. */
 enum stream_next stream_again_wait(struct stream *stream, struct cij_error *err);
 
-/* Waits until bytes are there. Returns 1, or 0 when @deadline has passed. */
+/* Waits until bytes may be there. Returns 1, or 0 when @deadline has passed. */
 int stream_wait(struct stream *stream, int64_t deadline);
 
 /* Tells on stderr how the run ended: "emujoe stopped: guest-shutdown". */

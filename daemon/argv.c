@@ -80,20 +80,30 @@ add_identity(const struct argv_input *in, struct argv *out)
 		add(out, "the daemon: this QEMU takes it", "-sandbox", SANDBOX);
 }
 
+/* The key that made an option, or its default. @buf: for the latter. */
+static const char *
+key_or_default(const struct argv_input *in, const char *key, char buf[64])
+{
+	if (cij_json_get(in->conf->json, key))
+		return key;
+	snprintf(buf, 64, "default of %s", key);
+	return buf;
+}
+
 static void
 add_machine(const struct argv_input *in, struct argv *out)
 {
 	const struct guest_conf *conf = in->conf;
-	char size[24];
+	char size[24], why[64];
 
-	add(out, "machine", "-machine", conf->machine);
+	add(out, key_or_default(in, "machine", why), "-machine", conf->machine);
 	addf(out, in->accel_why, "-accel", "%s", in->kvm ? "kvm" : "tcg");
-	add(out, "cpu", "-cpu", conf->cpu);
+	add(out, key_or_default(in, "cpu", why), "-cpu", conf->cpu);
 	/* Without a unit QEMU takes MiB: sizes are rounded up to whole KiB, which always have one.
 	 */
 	cij_size_exact((conf->memory + 1023) / 1024 * 1024, size, sizeof(size));
-	add(out, "memory", "-m", size);
-	addf(out, "cpus", "-smp", "%lld", (long long)conf->cpus);
+	add(out, key_or_default(in, "memory", why), "-m", size);
+	addf(out, key_or_default(in, "cpus", why), "-smp", "%lld", (long long)conf->cpus);
 }
 
 /* QMP on a socket that listens before QEMU runs, the console as the run's log, the locked pid file.
@@ -167,6 +177,25 @@ argv_namespace_uuid(const char *guest_uuid, const char *id, char *text)
 	uuid_unparse_lower(uuid, text);
 }
 
+/* Which of the drive's keys made it, and in whose words. Heap string. */
+static char *
+why_drive(const struct argv_input *in, size_t i)
+{
+	const struct device_conf *devices = in->conf->devices.items;
+	struct json_object *json = json_object_array_get_idx(
+		cij_json_get(in->conf->json, "devices"), i);
+	char keys[256] = "";
+
+	json_object_object_foreach (json, key, value) {
+		size_t at = strlen(keys);
+
+		if (value && strcmp(key, "id") != 0 && strcmp(key, "type") != 0)
+			snprintf(keys + at, sizeof(keys) - at, "%s%s", at ? ", " : "", key);
+	}
+	return str_printf("devices.%s (%s%s), dialect %s", devices[i].id, keys,
+		*keys ? "; the rest by default" : "by default", dialect_name(in->caps->dialect));
+}
+
 static int
 add_devices(const struct argv_input *in, struct argv *out, struct cij_error *err)
 {
@@ -175,8 +204,7 @@ add_devices(const struct argv_input *in, struct argv *out, struct cij_error *err
 
 	for (size_t i = 0; i < in->conf->devices.n; i++) {
 		_cleanup_free_ char *file = argv_device_file(devices[i].id);
-		_cleanup_free_ char *why = str_printf(
-			"devices.%s, dialect %s", devices[i].id, dialect_name(in->caps->dialect));
+		_cleanup_free_ char *why = why_drive(in, i);
 		_cleanup_json_ struct json_object *parts = NULL;
 		struct argv_place at = argv_drive_place(machine, i);
 		char uuid[ARGV_UUID_SIZE];

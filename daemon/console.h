@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "daemon/console_log.h"
 #include "daemon/sock.h"
 
 /* Watches all logs by one inotify descriptor. */
@@ -33,25 +34,44 @@ struct viewer;
 struct console_ops {
 	/* Somebody came, went, or writes now: @what is "came", "went" or "writes". */
 	void (*changed)(void *arg, const char *what, const struct viewer *viewer);
+	/* @bytes went at the head of the log that @viewer, standing at @at, had not had yet. */
+	void (*lost)(void *arg, const struct viewer *viewer, uint64_t at, uint64_t bytes);
+	/* What has happened to the log: CONSOLE_LOG_NO_PUNCH, _FULL, _ROOM. */
+	void (*log)(void *arg, unsigned news, const struct console_log *log);
+};
+
+struct console_files {
+	int log_fd; /* opened for reading; of a run that goes on also for writing, to bound it */
+	int fifo_fd; /* the input FIFO, for writing, non-blocking; -1: the run has ended */
+	int index_fd; /* for reading and writing; -1: none */
 };
 
 /*
- * Takes over @log_fd, the log opened for reading, and @fifo_fd, the input FIFO opened for writing
- * and non-blocking, or -1 for a run that has ended. @ops may be NULL.
+ * Takes over @files; @limit: bytes of the log to keep while it grows, 0 = all. @ops may be NULL;
+ * its log() may be called from in here.
  */
-struct console *console_new(
-	struct console_hub *hub, int log_fd, int fifo_fd, const struct console_ops *ops, void *arg);
+struct console *console_new(struct console_hub *hub, const struct console_files *files,
+	uint64_t limit, const struct console_ops *ops, void *arg);
 
-/* The run ended: nothing more comes. Viewers get the rest and are then closed. */
+/*
+ * QEMU has ended: nothing more comes. Viewers get the rest and are then closed. Only for what is
+ * sure to have ended: the room that was allocated ahead is given back. NULL is fine.
+ */
 void console_end(struct console *console);
 
 /*
- * Lets go of it: it ends, and goes away by itself when the last viewer has had all. Its ops are not
- * called any more. NULL is fine.
+ * Lets go of it, whether QEMU runs on or not: it goes away by itself when the last viewer has had
+ * all. Its ops are not called any more. NULL is fine.
  */
 void console_release(struct console *console);
 
 uint64_t console_bytes(struct console *console);
+/* Bytes before this offset are gone. */
+uint64_t console_head(const struct console *console);
+/* Whether its log stays under its limit: not, where the file system makes no holes. */
+bool console_bounded(const struct console *console);
+/* When which byte came; weak. */
+const struct logindex *console_index(const struct console *console);
 size_t console_viewers(const struct console *console);
 /* Who writes: NULL for nobody. */
 const struct viewer *console_writer(const struct console *console);
@@ -59,7 +79,7 @@ bool console_ended(const struct console *console);
 
 /*
  * The offset where a view shall begin: -N lines back from the end for negative @from (an unfinished
- * last line counts as one), else @from itself, but not behind the end.
+ * last line counts as one), else @from itself, but not before the head nor behind the end.
  */
 uint64_t console_offset(struct console *console, int64_t from);
 
@@ -75,10 +95,12 @@ void viewer_free(struct viewer *viewer);
 
 /* VIEWER_AUTO stands for "writes" once the viewer has entered. */
 enum viewer_mode viewer_mode(const struct viewer *viewer);
+/* No two viewers of a daemon have the same number. */
+uint64_t viewer_number(const struct viewer *viewer);
 const char *viewer_mode_name(enum viewer_mode mode);
 const struct peer *viewer_peer(const struct viewer *viewer);
 
-/* An array of {"uid", "user", "pid", "mode", "offset"}. */
+/* An array of {"viewer", "uid", "user", "pid", "mode", "offset"}. */
 struct json_object *console_viewers_to_json(const struct console *console);
 
 #endif

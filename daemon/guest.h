@@ -175,7 +175,11 @@ void guest_wait_cancel(struct guest *guest, void *arg);
 struct json_object *guest_config_read(struct guest *guest, struct cij_error *err);
 /* Checks @config and writes it. 0, or -1 with BadConfig. */
 int guest_config_write(struct guest *guest, struct json_object *config, struct cij_error *err);
-/* All that is wrong with the guest as it stands on disk. */
-void guest_problems(struct guest *guest, struct cij_problems *problems);
+/*
+ * All that is wrong with the guest as it stands on disk, and what the QEMU at @qemu cannot do for
+ * it, where @caps are known.
+ */
+void guest_problems(struct guest *guest, const char *qemu, const struct qemu_caps *caps,
+	struct cij_problems *problems);
 
 #endif

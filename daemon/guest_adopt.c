@@ -335,12 +335,9 @@ adopt_console(struct guest *guest)
 	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
 
 	if (guest->dir_fd >= 0)
-		run_files_open(guest->dir_fd, guest->run.number, &guest->run_files);
-	if (guest->run_files.log_fd < 0)
-		return;
-	guest->console = console_new(guest->sv->consoles, guest->run_files.log_fd,
-		guest->run_files.fifo_fd, &guest_console_ops, guest);
-	guest->run_files.log_fd = guest->run_files.fifo_fd = -1;
+		run_files_open(guest->dir_fd, guest->run.number, false, &guest->run_files);
+	if (guest->run_files.log_fd >= 0)
+		guest_open_console(guest);
 }
 
 /* What it was started with and what was plugged in since; its monitor tells what is still there. */
@@ -348,7 +345,8 @@ static void
 adopt_drives(struct guest *guest)
 {
 	_cleanup_json_ struct json_object *devices = json_object_get(
-		guest->run.devices ? guest->run.devices : guest->conf.devices_json);
+		guest->run.devices ? guest->run.devices
+				   : cij_json_get(guest->conf.json, "devices"));
 
 	guest_drives_set(guest, devices, DRIVE_UNKNOWN);
 }

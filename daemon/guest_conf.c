@@ -139,7 +139,6 @@ check_devices(struct guest_conf *conf, struct json_object *json, struct cij_prob
 	struct device_conf *devices = conf->devices.items;
 	struct json_object *array = cij_json_get(json, "devices");
 
-	conf->devices_json = json_object_get(array);
 	for (size_t i = 0; i < conf->devices.n; i++) {
 		_cleanup_free_ char *path = str_printf("devices[%zu]", i);
 
@@ -244,6 +243,7 @@ guest_conf_decode(struct guest_conf *conf, struct json_object *json, struct cij_
 
 	/* What the table refuses does not hide what is wrong elsewhere. */
 	cij_table_decode(&guest_conf_table, json ? json : nothing, conf, "", problems);
+	conf->json = json_object_get(json);
 	check_devices(conf, json, problems);
 	check_extra_args(conf, problems);
 	check_files(conf, problems);
@@ -254,6 +254,6 @@ guest_conf_decode(struct guest_conf *conf, struct json_object *json, struct cij_
 void
 guest_conf_clear(struct guest_conf *conf)
 {
-	json_object_put(conf->devices_json);
+	json_object_put(conf->json);
 	cij_table_clear(&guest_conf_table, conf);
 }

@@ -33,7 +33,6 @@ struct guest_conf {
 	} ssh;
 	struct cij_list forward; /* struct forward_conf */
 	struct cij_list devices; /* struct device_conf */
-	struct json_object *devices_json; /* as guest.json has them, in the same order; or NULL */
 	char *qemu_home;
 	struct {
 		int64_t limit, keep;
@@ -50,6 +49,7 @@ struct guest_conf {
 	bool autostart;
 	int restart; /* enum restart_policy */
 	struct cij_list extra_args; /* char * */
+	struct json_object *json; /* what it was decoded from: tells what was left to defaults */
 };
 
 extern const struct cij_table guest_conf_table;

@@ -293,7 +293,7 @@ look_after_wait(struct device_job *job)
 	if (drive)
 		drive->unplugging = true;
 	cij_error_set(&err, CIJ_E_TIMEOUT,
-		"guest '%s' did not let go of drive '%s' within %.0f s: it still has it",
+		"guest '%s' did not let go of drive '%s' within %g s: it still has it",
 		job->guest->name, job->id, job->timeout);
 	cij_error_hint(&err,
 		"its kernel must support PCI hot-plug and nothing may keep it from answering; "

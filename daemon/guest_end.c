@@ -135,6 +135,7 @@ settle(struct guest *guest, double ran, enum gevent event)
 	log_end(guest);
 	guest_restart_plan(guest, ran);
 	guest_save_run(guest);
+	console_end(guest->console);
 	guest_close_run(guest);
 	ports_give_back(guest->sv->ports, guest->run.port);
 	guest_monitor_sockets_remove(guest);

@@ -170,13 +170,73 @@ find_files(const struct guest *guest, const struct guest_conf *conf, struct gues
 		"boot.image or kernel.image");
 }
 
+static bool
+has_problem_with(const struct cij_problems *problems, const char *key)
+{
+	for (size_t i = 0; i < problems->n; i++)
+		if (strncmp(problems->items[i].path, key, strlen(key)) == 0)
+			return true;
+	return false;
+}
+
 /* The definition @json with the folder as it is. As the owner. */
 static void
 define(const struct guest *guest, struct json_object *json, struct guest_conf *conf,
 	struct guest_files *files, struct cij_problems *problems)
 {
-	if (guest_conf_decode(conf, json, problems) == 0)
+	guest_conf_decode(conf, json, problems);
+	/* What is wrong elsewhere hides nothing here. */
+	if (!has_problem_with(problems, "boot") && !has_problem_with(problems, "kernel"))
 		find_files(guest, conf, files, problems);
+}
+
+/* A drive's files of errors and chunk states, line by line. As the owner. */
+static void
+check_inject_files(const struct guest *guest, const struct device_conf *d, size_t i,
+	struct cij_problems *problems)
+{
+	for (int kind = 0; kind < INJECT_KINDS; kind++) {
+		const char *file = inject_file(d, kind);
+		_cleanup_free_ char *path = NULL, *text = NULL;
+		struct cij_error err;
+		char clean[256];
+		size_t len;
+
+		if (!file)
+			continue;
+		path = str_printf("devices[%zu].%s", i, inject_file_key(kind));
+		text = file_read_at(guest->dir_fd, file, INJECT_FILE_MAX, &len, NULL);
+		if (!text)
+			cij_problems_add(problems, path, "names '%s': %s",
+				cij_text_clean(file, clean, sizeof(clean)), strerror(errno));
+		else if (strlen(text) != len)
+			cij_problems_add(problems, path, "has NUL characters in it");
+		else if (inject_check_text(d, kind, text, &err) < 0)
+			cij_problems_add(problems, path, "%s", err.desc);
+	}
+}
+
+/* What stands in files beside guest.json, and what this QEMU cannot do (@caps NULL: not known). */
+static void
+check_devices(const struct guest *guest, const struct guest_conf *conf, const char *qemu,
+	const struct qemu_caps *caps, struct cij_problems *problems)
+{
+	const struct device_conf *devices = conf->devices.items;
+	enum image_format format;
+	struct cij_error err;
+
+	for (size_t i = 0; i < conf->devices.n; i++) {
+		_cleanup_free_ char *path = str_printf("devices[%zu]", i);
+
+		if (has_problem_with(problems, path))
+			continue;
+		check_inject_files(guest, &devices[i], i, problems);
+		if (!caps || dialect_check(caps, &devices[i], qemu, &format, &err) == 0)
+			continue;
+		cij_problems_add(problems, path, "%s", err.desc);
+		if (*err.hint)
+			cij_problems_hint(problems, "%s", err.hint);
+	}
 }
 
 /* Reads the definition anew, if anything about the folder or guest.json changed. */
@@ -200,13 +260,11 @@ read_definition(struct guest *guest)
 	guest->broken.class = CIJ_E_NONE;
 	guest_conf_clear(&guest->conf);
 	guest_files_clear(&guest->files);
-	json_object_put(steal_ptr(guest->config));
 	if (read_json(guest, &json, &guest->json_st, &guest->broken) < 0) {
 		guest_conf_decode(&guest->conf, NULL, &problems);
 		return;
 	}
 	define(guest, json, &guest->conf, &guest->files, &problems);
-	guest->config = steal_ptr(json);
 	if (problems.n == 0)
 		return;
 	cij_problems_to_error(&problems, CIJ_E_BAD_CONFIG, &guest->broken);
@@ -315,6 +373,7 @@ guest_config_write(struct guest *guest, struct json_object *config, struct cij_e
 		return -1;
 	}
 	define(guest, config, &conf, &files, &problems);
+	check_devices(guest, &conf, NULL, NULL, &problems);
 	guest_conf_clear(&conf);
 	guest_files_clear(&files);
 	if (problems.n > 0)
@@ -332,7 +391,8 @@ guest_config_write(struct guest *guest, struct json_object *config, struct cij_e
 }
 
 void
-guest_problems(struct guest *guest, struct cij_problems *problems)
+guest_problems(struct guest *guest, const char *qemu, const struct qemu_caps *caps,
+	struct cij_problems *problems)
 {
 	_cleanup_json_ struct json_object *json = NULL;
 	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
@@ -350,6 +410,7 @@ guest_problems(struct guest *guest, struct cij_problems *problems)
 		return;
 	}
 	define(guest, json, &conf, &files, problems);
+	check_devices(guest, &conf, qemu, caps, problems);
 	guest_conf_clear(&conf);
 	guest_files_clear(&files);
 }

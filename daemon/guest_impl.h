@@ -78,7 +78,6 @@ struct guest {
 	struct guest_conf conf;
 	struct guest_files files;
 	struct stat json_st; /* st_ino 0: there is no guest.json */
-	struct json_object *config; /* guest.json as it was read; NULL: there is none */
 	bool read_once;
 	struct cij_error broken; /* class CIJ_E_NONE: it is a guest */
 
@@ -168,7 +167,6 @@ bool guest_restart_cancel(struct guest *guest);
 bool guest_restart_is_planned(const struct guest *guest);
 
 /* guest_start.c */
-extern const struct console_ops guest_console_ops;
 /* A start by the daemon itself. */
 int guest_start_again(struct guest *guest, struct cij_error *err);
 void guest_start_deadline(struct guest *guest);
@@ -180,6 +178,12 @@ void guest_start_cancel(struct guest *guest);
 void guest_up(struct guest *guest, bool paused);
 void guest_watch_boot(struct guest *guest);
 void guest_watch_memory(struct guest *guest);
+
+/* guest_console.c */
+/* The console takes over run_files but for qemu_fd. */
+void guest_open_console(struct guest *guest);
+/* Cuts the logs of runs before this one to log.limit, where they could not be kept under it. */
+void guest_cut_logs(struct guest *guest);
 
 /* guest_monitor.c */
 int guest_monitor_connect(struct guest *guest);

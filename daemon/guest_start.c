@@ -155,23 +155,6 @@ spawn_qemu(struct guest *guest, struct cij_error *err)
 	return guest->proc ? 0 : -1;
 }
 
-static void
-on_console_changed(void *arg, const char *what, const struct viewer *viewer)
-{
-	struct guest *guest = arg;
-	struct json_object *data = json_object_new_object();
-	const struct peer *peer = viewer_peer(viewer);
-
-	cij_json_add_str(data, "guest", guest->name);
-	cij_json_add_str(data, "what", what);
-	cij_json_add_int(data, "uid", peer->uid);
-	cij_json_add_int(data, "pid", peer->pid);
-	cij_json_add_str(data, "mode", viewer_mode_name(viewer_mode(viewer)));
-	notify_send(guest->sv->notify, "CONSOLE", guest->name, data);
-}
-
-const struct console_ops guest_console_ops = {on_console_changed};
-
 static int
 make_run(struct guest *guest, struct cij_error *err)
 {
@@ -187,9 +170,8 @@ make_run(struct guest *guest, struct cij_error *err)
 	if (run_files_make(guest->dir_fd, guest->run.number, (unsigned)guest->conf.log.keep,
 		    &guest->run_files, err) < 0)
 		return -1;
-	guest->console = console_new(guest->sv->consoles, guest->run_files.log_fd,
-		guest->run_files.fifo_fd, &guest_console_ops, guest);
-	guest->run_files.log_fd = guest->run_files.fifo_fd = -1;
+	guest_open_console(guest);
+	guest_cut_logs(guest);
 	return 0;
 }
 
@@ -276,7 +258,7 @@ begin_run(struct guest *guest, char *qemu, const struct peer *by, bool automatic
 		.started = time(NULL),
 		.this_boot = true,
 		.backoff = backoff,
-		.config = json_object_get(guest->config),
+		.config = json_object_get(guest->conf.json),
 		.boot_ms = -1};
 	guest->start_err.class = CIJ_E_NONE;
 	guest->exited = guest->qmp_over = false;
@@ -310,7 +292,7 @@ start(struct guest *guest, const struct peer *by, bool automatic, bool paused,
 		return cij_error_prefix(err, "guest '%s' did not start", guest->name);
 	guest_restart_cancel(guest);
 	begin_run(guest, qemu, by, automatic);
-	guest_drives_set(guest, guest->conf.devices_json, DRIVE_PRESENT);
+	guest_drives_set(guest, cij_json_get(guest->conf.json, "devices"), DRIVE_PRESENT);
 	guest->run.paused = guest->paused_start = paused;
 	log_notice("guest '%s': starting for uid %u%s", guest->name, (unsigned)by->uid,
 		automatic ? ", by itself" : "");

@@ -199,6 +199,7 @@ set_up(struct daemon *daemon)
 	sv->ports = ports_new();
 	sv->probes = probes_new(sv->base);
 	sv->consoles = console_hub_new(sv->base);
+	sv->logcuts = logcuts_new(sv->base);
 	daemon->registry = registry_new(sv);
 	daemon->service = service_new(daemon->registry);
 	daemon->term = watch_signal(daemon, SIGTERM, on_term);
@@ -216,6 +217,7 @@ tear_down(struct daemon *daemon)
 	registry_free(daemon->registry);
 	host_forget_all();
 	console_hub_free(sv->consoles);
+	logcuts_free(sv->logcuts);
 	probes_free(sv->probes);
 	proc_forget_all();
 	monitor_forget_all();

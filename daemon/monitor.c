@@ -119,7 +119,7 @@ audit(const struct pending *pending, const struct qmp_reply *reply, const struct
 
 	if (!pending->what)
 		return;
-	if (!err && reply->kind == QMP_LINE_ERROR) {
+	if (!err && reply && reply->kind == QMP_LINE_ERROR) {
 		qmp_reply_to_error(reply, &own);
 		err = &own;
 	}
@@ -144,7 +144,10 @@ on_reply(void *arg, const struct qmp_reply *reply, const struct cij_error *err)
 void
 client_send(struct pending *pending, struct span command, struct span arguments, bool has_id)
 {
-	qmp_lane_send(pending->client->lane, command, arguments, has_id, on_reply, pending);
+	if (pending->client->over)
+		on_reply(pending, NULL, pending->client->over);
+	else
+		qmp_lane_send(pending->client->lane, command, arguments, has_id, on_reply, pending);
 }
 
 /* What is read */
@@ -392,6 +395,21 @@ on_leaving_deadline(evutil_socket_t fd, short what, void *arg)
 	client_free(arg);
 }
 
+/* What has been sent to a QEMU that is no more, and not been read yet, fails as the rest. */
+static void
+fail_unread(struct client *client)
+{
+	char buf[4096];
+	ssize_t n;
+
+	take_rest(client);
+	while (client->rest_len == 0 && !is_full(client) && !client->ended &&
+		(n = recv(client->wire.fd, buf, sizeof(buf), MSG_DONTWAIT)) > 0) {
+		keep_rest(client, buf, n);
+		take_rest(client);
+	}
+}
+
 /* QEMU has gone: fails what waits, and closes as soon as that is sent. */
 static void
 dismiss(struct client *client, const struct cij_error *why)
@@ -410,6 +428,8 @@ dismiss(struct client *client, const struct cij_error *why)
 		client->kind->answer(client, pending, NULL, why);
 		pending_free(pending);
 	}
+	client->over = why;
+	fail_unread(client);
 	wire_flush(&client->wire);
 	if (wire_unsent(&client->wire) == 0) {
 		client_free(client);
@@ -421,6 +441,7 @@ dismiss(struct client *client, const struct cij_error *why)
 	LIST_REMOVE(client, link);
 	LIST_INSERT_HEAD(&leaving, client, link);
 	client->monitor = NULL;
+	client->over = NULL;
 	client->deadline = evtimer_new(monitor->base, on_leaving_deadline, client);
 	if (!client->deadline)
 		abort();

@@ -7,7 +7,6 @@
 #include "daemon/monitor_impl.h"
 #include "daemon/strv.h"
 #include "proto/json.h"
-#include "proto/text.h"
 
 /* As QEMU's own line editor has it. */
 #define HMP_LINE_MAX 4095
@@ -66,7 +65,6 @@ run_line(struct client *client, const char *line)
 	static const char command[] = "human-monitor-command";
 	struct pending *pending;
 	struct span text;
-	char clean[128];
 
 	client->next_cpu = chosen_cpu(line);
 	cij_json_add_str(arguments, "command-line", line);
@@ -78,8 +76,7 @@ run_line(struct client *client, const char *line)
 		return;
 	}
 	pending = client_pending(client, NULL, 0);
-	if (qmp_policy_hmp_changes(line))
-		pending->what = str_printf("hmp '%s'", cij_text_clean(line, clean, sizeof(clean)));
+	pending->what = qmp_policy_describe_hmp(line);
 	client_send(pending, (struct span){command, sizeof(command) - 1}, text, false);
 }
 

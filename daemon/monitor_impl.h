@@ -39,6 +39,7 @@ struct client {
 	bool dirty; /* has output to be sent, or input to be looked at */
 	bool ended; /* sends no more */
 	bool failed; /* to be closed */
+	const struct cij_error *over; /* weak; QEMU has gone: what comes now fails with it */
 	struct event *deadline; /* to read what is left when QEMU has gone */
 	/* QMP */
 	struct qmp_scan scan;

@@ -116,9 +116,7 @@ take_request(struct client *client, const char *text, size_t len)
 		refuse_for(client, request.id, &err);
 	} else {
 		pending = client_pending(client, request.id.at, request.id.len);
-		if (qmp_policy_changes(request.name))
-			pending->what = str_printf(
-				"qmp %.*s", (int)request.name.len, request.name.at);
+		pending->what = qmp_policy_describe(request.name, request.arguments);
 		client_send(pending, request.name, request.arguments, request.id.len > 0);
 	}
 }

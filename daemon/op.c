@@ -13,6 +13,7 @@
 
 static const struct op *const ops[] = {
 	&op_console_attach,
+	&op_console_times,
 	&op_console_who,
 	&op_device_format,
 	&op_device_inject,

@@ -49,7 +49,7 @@ extern const struct op op_query_guests, op_query_guest, op_guest_create, op_gues
 extern const struct op op_guest_start, op_guest_stop, op_guest_kill, op_guest_restart,
 	op_guest_reset, op_guest_pause, op_guest_resume, op_guest_wait;
 /* op_console.c */
-extern const struct op op_console_attach, op_console_who;
+extern const struct op op_console_attach, op_console_times, op_console_who;
 /* op_device.c */
 extern const struct op op_device_plug, op_device_unplug, op_device_format, op_device_inject,
 	op_query_devices;

@@ -78,18 +78,29 @@ open_ended(const struct request *request, unsigned run, struct cij_error *err)
 	struct console *console;
 
 	if (guest_dir(request->guest) >= 0)
-		run_files_open(guest_dir(request->guest), run, &files);
+		run_files_open(guest_dir(request->guest), run, true, &files);
 	if (files.log_fd < 0) {
 		cij_error_set(err, CIJ_E_BAD_REQUEST,
 			"the console log of run %u of guest '%s' is gone", run,
 			request->guest_name);
 		return NULL;
 	}
-	console = console_new(
-		registry_services(request->registry)->consoles, files.log_fd, -1, NULL, NULL);
-	files.log_fd = -1;
+	console = console_new(registry_services(request->registry)->consoles,
+		&(struct console_files){files.log_fd, -1, files.index_fd}, 0, NULL, NULL);
+	files.log_fd = files.index_fd = -1;
 	run_files_close(&files);
 	return console;
+}
+
+/* The console of run @run. *@ended: of one that is over, to be released by the caller. */
+static struct console *
+find_console(const struct request *request, unsigned run, bool *ended, struct cij_error *err)
+{
+	struct guest_status status;
+
+	guest_status(request->guest, &status);
+	*ended = !(run == status.run && status.console);
+	return *ended ? open_ended(request, run, err) : status.console;
 }
 
 /* The offset to begin at. -1 and BadRequest where "from" makes no sense. */
@@ -104,7 +115,7 @@ choose_offset(
 	if (!from || strcmp(word, "end") == 0)
 		*offset = console_bytes(console);
 	else if (strcmp(word, "start") == 0)
-		*offset = 0;
+		*offset = console_head(console);
 	else if (json_object_is_type(from, json_type_int))
 		*offset = console_offset(console, json_object_get_int64(from));
 	else
@@ -133,10 +144,14 @@ reply_attached(struct request *request, unsigned run, struct console *console, u
 
 	cij_json_add_str(reply, "guest", request->guest_name);
 	cij_json_add_int(reply, "run", run);
+	cij_json_add_int(reply, "viewer", (int64_t)viewer_number(viewer));
 	cij_json_add_str(reply, "mode", viewer_mode_name(viewer_mode(viewer)));
 	json_object_object_add(reply, "writer", writer ? view_who(viewer_peer(writer)) : NULL);
 	cij_json_add_int(reply, "offset", (int64_t)offset);
 	cij_json_add_int(reply, "end", (int64_t)console_bytes(console));
+	cij_json_add_int(reply, "head", (int64_t)console_head(console));
+	cij_json_add_int(reply, "cut", (int64_t)console_index(console)->cut);
+	view_add_gap(reply, console_index(console));
 	cij_json_add_bool(reply, "live", !console_ended(console));
 	request_reply(request, reply);
 }
@@ -147,18 +162,15 @@ console_attach(struct request *request)
 	struct attach_args *args = request->args;
 	enum viewer_mode mode = modes[args->mode];
 	struct conn *conn = request->conn;
-	struct guest_status status;
 	struct console *console = NULL;
 	struct viewer *viewer;
+	bool ended = false;
 	struct cij_error err;
 	uint64_t offset = 0;
 	unsigned run = choose_run(request, args->run, &err);
 
-	guest_status(request->guest, &status);
-	if (run && run == status.run && status.console)
-		console = status.console;
-	else if (run)
-		console = open_ended(request, run, &err);
+	if (run)
+		console = find_console(request, run, &ended, &err);
 	/* Those who may only look are not asked: 'auto' is theirs too. */
 	if (request->access < ACCESS_OPERATE && mode == VIEWER_AUTO)
 		mode = VIEWER_READ_ONLY;
@@ -169,13 +181,13 @@ console_attach(struct request *request)
 		viewer = viewer_new(console, mode, offset, &request->peer);
 		if (conn_upgrade(conn, on_upgraded, viewer, &err) == 0) {
 			reply_attached(request, run, console, offset, viewer);
-			if (console != status.console)
+			if (ended)
 				console_release(console);
 			return;
 		}
 		viewer_free(viewer);
 	}
-	if (console && console != status.console)
+	if (ended)
 		console_release(console);
 	request_fail(request, &err);
 }
@@ -187,6 +199,130 @@ const struct op op_console_attach = {
 	.table = &attach_table,
 	.run = console_attach,
 	.doc = "answers once; then the connection is the console, raw, both ways",
+};
+
+/* Times of so many stretches of the log are told in one answer, which is some 20 KiB then. */
+#define TIMES_MAX 512
+
+struct times_args {
+	char *guest;
+	int64_t run, offset, since, ago;
+};
+static const struct cij_field times_fields[] = {
+	OP_GUEST_FIELD(times_args),
+	{.name = "run",
+		.type = CIJ_T_INT,
+		.offset = offsetof(struct times_args, run),
+		.min = -RUN_NUMBER_MAX,
+		.max = RUN_NUMBER_MAX,
+		.doc = "as in 'console-attach'"},
+	{.name = "offset",
+		.type = CIJ_T_INT,
+		.offset = offsetof(struct times_args, offset),
+		.doc = "the first byte whose time is asked for; 0 is the default"},
+	{.name = "since",
+		.type = CIJ_T_INT,
+		.offset = offsetof(struct times_args, since),
+		.doc = "instead of an offset: the first byte of this time or later, in "
+		       "microseconds since 1970"},
+	{.name = "ago",
+		.type = CIJ_T_INT,
+		.offset = offsetof(struct times_args, ago),
+		.doc = "as 'since', in microseconds back from now"},
+};
+
+static void
+init_times_args(void *obj)
+{
+	struct times_args *args = obj;
+
+	args->run = args->offset = 0;
+}
+
+static const struct cij_table times_table = CIJ_TABLE(
+	times_fields, struct times_args, init_times_args);
+
+/* [[offset, time], …]: the bytes from each offset on came at that time. */
+static struct json_object *
+times_to_json(const struct logindex *index, size_t at, struct logtime now)
+{
+	struct json_object *list = json_object_new_array();
+
+	for (size_t n = 0; at < index->n && n < TIMES_MAX; at++) {
+		struct logindex_record record = logindex_read(index, at);
+		struct json_object *pair;
+
+		if (record.kind != LOGINDEX_TIME && record.kind != LOGINDEX_AWAY)
+			continue;
+		pair = json_object_new_array_ext(2);
+		json_object_array_add(pair, json_object_new_int64((int64_t)record.offset));
+		json_object_array_add(
+			pair, json_object_new_int64(logindex_wall(index, &record, now)));
+		json_object_array_add(list, pair);
+		n++;
+	}
+	return list;
+}
+
+static void
+reply_times(struct request *request, unsigned run, struct console *console)
+{
+	struct json_object *reply = json_object_new_object(), *times;
+	const struct logindex *index = console_index(console);
+	struct times_args *args = request->args;
+	struct logtime now = logtime_now();
+	uint64_t end = console_bytes(console), offset = (uint64_t)args->offset;
+	size_t at, n;
+
+	if (args->ago != CIJ_UNSET)
+		args->since = now.wall - args->ago;
+	if (args->since != CIJ_UNSET) {
+		at = logindex_find_since(index, args->since, now);
+		offset = at < index->n ? logindex_read(index, at).offset : end;
+	} else {
+		at = logindex_find(index, offset);
+	}
+	if (offset < console_head(console))
+		offset = console_head(console);
+	times = times_to_json(index, at, now);
+	n = json_object_array_length(times);
+	cij_json_add_str(reply, "guest", request->guest_name);
+	cij_json_add_int(reply, "run", run);
+	cij_json_add_int(reply, "offset", (int64_t)(offset < end ? offset : end));
+	json_object_object_add(reply, "times", times);
+	/* What lies behind is to be asked for again: it may have come meanwhile. */
+	cij_json_add_bool(reply, "more", n == TIMES_MAX);
+	cij_json_add_int(reply, "end", (int64_t)end);
+	cij_json_add_bool(reply, "known", index->fd >= 0);
+	request_reply(request, reply);
+}
+
+static void
+console_times(struct request *request)
+{
+	struct times_args *args = request->args;
+	struct console *console;
+	struct cij_error err;
+	unsigned run = choose_run(request, args->run, &err);
+	bool ended;
+
+	console = run ? find_console(request, run, &ended, &err) : NULL;
+	if (!console) {
+		request_fail(request, &err);
+		return;
+	}
+	reply_times(request, run, console);
+	if (ended)
+		console_release(console);
+}
+
+const struct op op_console_times = {
+	.name = "console-times",
+	.access = ACCESS_VIEW,
+	.takes_guest = true,
+	.table = &times_table,
+	.run = console_times,
+	.doc = "when the bytes of a console's log came: [offset, microseconds since 1970]",
 };
 
 static void

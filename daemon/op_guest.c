@@ -186,19 +186,75 @@ const struct op op_guest_delete = {
 	.doc = "remove a stopped guest with its folder and all its files",
 };
 
-/* guest-validate */
+/* guest-validate, guest-argv: QEMU is asked what it can do first, and the guest may be gone when it
+ * has answered */
 
+struct question {
+	struct request *request;
+	char *qemu;
+};
+
+static struct question *
+question_new(struct request *request, char *qemu)
+{
+	struct question *question = calloc(1, sizeof(*question));
+
+	if (!question)
+		abort();
+	question->request = request;
+	question->qemu = qemu;
+	return question;
+}
+
+/* @why: there is no QEMU to ask, or it does not work. NULL: @caps are what it can. */
 static void
-guest_validate(struct request *request)
+reply_problems(struct request *request, const char *qemu, const struct qemu_caps *caps,
+	const struct cij_error *why)
 {
 	_cleanup_problems_ struct cij_problems problems = {0};
 	struct json_object *reply = json_object_new_object();
 
-	guest_problems(request->guest, &problems);
+	guest_problems(request->guest, qemu, caps, &problems);
+	if (why) {
+		cij_problems_add(&problems,
+			guest_conf(request->guest)->qemu_home ? "qemu_home" : "", "%s", why->desc);
+		if (*why->hint)
+			cij_problems_hint(&problems, "%s", why->hint);
+	}
 	cij_json_add_str(reply, "guest", request->guest_name);
 	cij_json_add_bool(reply, "valid", problems.n == 0);
 	json_object_object_add(reply, "problems", cij_problems_to_json(&problems));
 	request_reply(request, reply);
+}
+
+static void
+on_validate_caps(void *arg, const struct qemu_caps *caps, const struct cij_error *why)
+{
+	struct question *question = arg;
+	struct request *request = question->request;
+	_cleanup_free_ char *qemu = question->qemu;
+	struct cij_error err;
+
+	free(question);
+	request->guest = registry_find(request->registry, request->guest_name, &err);
+	if (request->guest)
+		reply_problems(request, qemu, caps, caps ? NULL : why);
+	else
+		request_fail(request, &err);
+}
+
+static void
+guest_validate(struct request *request)
+{
+	struct cij_error err;
+	char *qemu;
+
+	if (guest_state(request->guest) == GS_BROKEN)
+		reply_problems(request, NULL, NULL, NULL);
+	else if (guest_find_qemu(request->guest, &qemu, &err) < 0)
+		reply_problems(request, NULL, NULL, &err);
+	else
+		guest_probe(request->guest, qemu, on_validate_caps, question_new(request, qemu));
 }
 
 const struct op op_guest_validate = {
@@ -210,17 +266,10 @@ const struct op op_guest_validate = {
 	.doc = "all that is wrong with a guest's definition, each with the path of its key",
 };
 
-/* guest-argv: QEMU is asked what it can do first, and the guest may be gone when it has answered */
-
-struct argv_question {
-	struct request *request;
-	char *qemu;
-};
-
 static void
 on_argv_caps(void *arg, const struct qemu_caps *caps, const struct cij_error *why)
 {
-	struct argv_question *question = arg;
+	struct question *question = arg;
 	struct request *request = question->request;
 	_cleanup_free_ char *qemu = question->qemu;
 	struct argv argv = {0};
@@ -246,20 +295,13 @@ on_argv_caps(void *arg, const struct qemu_caps *caps, const struct cij_error *wh
 static void
 guest_argv_op(struct request *request)
 {
-	struct argv_question *question = calloc(1, sizeof(*question));
 	struct cij_error err;
 	char *qemu;
 
-	if (!question)
-		abort();
-	question->request = request;
-	if (guest_find_qemu(request->guest, &qemu, &err) < 0) {
-		free(question);
+	if (guest_find_qemu(request->guest, &qemu, &err) < 0)
 		request_fail(request, &err);
-		return;
-	}
-	question->qemu = qemu;
-	guest_probe(request->guest, qemu, on_argv_caps, question);
+	else
+		guest_probe(request->guest, qemu, on_argv_caps, question_new(request, qemu));
 }
 
 const struct op op_guest_argv = {

@@ -100,6 +100,8 @@ qmp_execute(struct request *request)
 		request_fail(request, &err);
 		return;
 	}
+	request->what = qmp_policy_describe(command.name, command.arguments);
+	request->no_audit = !request->what;
 	qmp_send_raw(qmp, command.name, command.arguments, args->timeout, on_answer, request);
 }
 
@@ -150,10 +152,13 @@ hmp(struct request *request)
 	struct qmp *qmp;
 
 	if (qmp_policy_check_hmp(&rights, args->line, &err) < 0 ||
-		!(qmp = guest_monitor(request->guest, &err)))
+		!(qmp = guest_monitor(request->guest, &err))) {
 		request_fail(request, &err);
-	else
-		qmp_send_hmp(qmp, args->line, COMMAND_SECONDS, on_hmp_answer, request);
+		return;
+	}
+	request->what = qmp_policy_describe_hmp(args->line);
+	request->no_audit = !request->what;
+	qmp_send_hmp(qmp, args->line, COMMAND_SECONDS, on_hmp_answer, request);
 }
 
 const struct op op_hmp = {

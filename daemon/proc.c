@@ -261,12 +261,13 @@ proc_free(struct proc *proc)
 void
 proc_forget_all(void)
 {
-	struct proc *proc;
+	struct proc *proc, *next;
 
-	while ((proc = LIST_FIRST(&abandoned))) {
-		LIST_REMOVE(proc, link);
+	for (proc = LIST_FIRST(&abandoned); proc; proc = next) {
+		next = LIST_NEXT(proc, link);
 		release(proc);
 	}
+	LIST_INIT(&abandoned);
 }
 
 const char *

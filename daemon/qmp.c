@@ -69,6 +69,7 @@ struct qmp {
 	int n_bare;
 	char *in; /* the beginning of a line */
 	size_t in_len, in_size;
+	struct command *hello; /* weak; the negotiation, until it is sent */
 	struct json_object *greeting;
 	char *greeting_line;
 	size_t greeting_len;
@@ -203,6 +204,8 @@ next_command(struct qmp *qmp)
 	struct command *own = TAILQ_FIRST(&qmp->own.waiting);
 	struct qmp_lane *lane = TAILQ_FIRST(&qmp->ready);
 
+	if (!qmp->is_ready) /* the others wait: QEMU would refuse them */
+		return qmp->hello;
 	if (own || !lane)
 		return own;
 	if (lane->turn++ >= LANE_TURN) {
@@ -262,6 +265,8 @@ give(struct qmp *qmp, struct command *command)
 		command->id = choose_id(qmp);
 		snprintf(end, sizeof(end), ",\"id\":%d}\n", command->id);
 	}
+	if (command == qmp->hello)
+		qmp->hello = NULL;
 	TAILQ_REMOVE(&lane->waiting, command, link);
 	lane_update(lane);
 	command->is_sent = true;
@@ -279,6 +284,71 @@ qmp_push(struct qmp *qmp)
 	while (qmp->wire.fd >= 0 && qmp->n_window < QMP_WINDOW && (command = next_command(qmp)))
 		give(qmp, command);
 	wire_flush(&qmp->wire);
+}
+
+/* New commands */
+
+static void
+on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+	struct command *command = arg;
+	struct qmp *qmp = command->qmp;
+	qmp_reply_fn *reply = command->reply;
+	qmp_raw_fn *raw = command->raw;
+	void *reply_arg = command->arg;
+	struct cij_error err;
+
+	enter(qmp);
+	cij_error_set(&err, CIJ_E_TIMEOUT, "QEMU's monitor did not answer in time");
+	if (command->is_sent) { /* stays, so that a late answer is known for what it is */
+		command->reply = NULL;
+		command->raw = NULL;
+	} else {
+		command_free(command);
+	}
+	if (reply)
+		reply(reply_arg, NULL, &err);
+	else if (raw)
+		raw(reply_arg, NULL, &err);
+	leave(qmp);
+}
+
+static void
+add_text(struct command *command, const char *text, size_t len)
+{
+	memcpy(command->text + command->len, text, len);
+	command->len += len;
+}
+
+static struct command *
+command_new(struct qmp_lane *lane, struct span name, struct span arguments, double seconds)
+{
+	static const char execute[] = "{\"execute\":\"", with[] = ",\"arguments\":";
+	struct command *command = calloc(1,
+		sizeof(*command) + sizeof(execute) + sizeof(with) + name.len + 1 + arguments.len);
+
+	if (!command)
+		abort();
+	command->qmp = lane->qmp;
+	command->lane = lane;
+	add_text(command, execute, sizeof(execute) - 1);
+	add_text(command, name.at, name.len);
+	add_text(command, "\"", 1);
+	if (arguments.len > 0) {
+		add_text(command, with, sizeof(with) - 1);
+		add_text(command, arguments.at, arguments.len);
+	}
+	if (seconds > 0) {
+		struct timeval tv = clock_timeval(seconds);
+
+		command->deadline = evtimer_new(lane->qmp->base, on_deadline, command);
+		if (!command->deadline)
+			abort();
+		event_add(command->deadline, &tv);
+	}
+	TAILQ_INSERT_TAIL(&lane->waiting, command, link);
+	lane_update(lane);
+	return command;
 }
 
 /* The end */
@@ -431,6 +501,18 @@ not_qmp(struct qmp *qmp, const char *line, size_t len)
 	broken(qmp, &err);
 }
 
+static void
+negotiate(struct qmp *qmp)
+{
+	static const char name[] = "qmp_capabilities";
+	static const struct span no_arguments;
+
+	qmp->hello = command_new(&qmp->own, (struct span){name, sizeof(name) - 1}, no_arguments, 0);
+	qmp->hello->reply = on_negotiated;
+	qmp->hello->arg = qmp;
+	qmp_push(qmp);
+}
+
 /* Whether the line is QEMU's greeting; then the negotiation begins. */
 static bool
 take_greeting(struct qmp *qmp, const char *line, size_t len)
@@ -445,7 +527,7 @@ take_greeting(struct qmp *qmp, const char *line, size_t len)
 	qmp->greeting_len = len;
 	if (!qmp->greeting_line)
 		abort();
-	qmp_send(qmp, "qmp_capabilities", NULL, 0, on_negotiated, qmp);
+	negotiate(qmp);
 	return true;
 }
 
@@ -592,69 +674,6 @@ qmp_new(struct event_base *base, int fd, const struct qmp_ops *ops, void *arg)
 }
 
 /* Sending */
-
-static void
-on_deadline(evutil_socket_t fd, short what, void *arg)
-{
-	struct command *command = arg;
-	struct qmp *qmp = command->qmp;
-	qmp_reply_fn *reply = command->reply;
-	qmp_raw_fn *raw = command->raw;
-	void *reply_arg = command->arg;
-	struct cij_error err;
-
-	enter(qmp);
-	cij_error_set(&err, CIJ_E_TIMEOUT, "QEMU's monitor did not answer in time");
-	if (command->is_sent) { /* stays, so that a late answer is known for what it is */
-		command->reply = NULL;
-		command->raw = NULL;
-	} else {
-		command_free(command);
-	}
-	if (reply)
-		reply(reply_arg, NULL, &err);
-	else if (raw)
-		raw(reply_arg, NULL, &err);
-	leave(qmp);
-}
-
-static void
-add_text(struct command *command, const char *text, size_t len)
-{
-	memcpy(command->text + command->len, text, len);
-	command->len += len;
-}
-
-static struct command *
-command_new(struct qmp_lane *lane, struct span name, struct span arguments, double seconds)
-{
-	static const char execute[] = "{\"execute\":\"", with[] = ",\"arguments\":";
-	struct command *command = calloc(1,
-		sizeof(*command) + sizeof(execute) + sizeof(with) + name.len + 1 + arguments.len);
-
-	if (!command)
-		abort();
-	command->qmp = lane->qmp;
-	command->lane = lane;
-	add_text(command, execute, sizeof(execute) - 1);
-	add_text(command, name.at, name.len);
-	add_text(command, "\"", 1);
-	if (arguments.len > 0) {
-		add_text(command, with, sizeof(with) - 1);
-		add_text(command, arguments.at, arguments.len);
-	}
-	if (seconds > 0) {
-		struct timeval tv = clock_timeval(seconds);
-
-		command->deadline = evtimer_new(lane->qmp->base, on_deadline, command);
-		if (!command->deadline)
-			abort();
-		event_add(command->deadline, &tv);
-	}
-	TAILQ_INSERT_TAIL(&lane->waiting, command, link);
-	lane_update(lane);
-	return command;
-}
 
 static const char closed_words[] = "QEMU closed its monitor";
 

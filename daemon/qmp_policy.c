@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "daemon/argv.h"
+#include "daemon/strv.h"
 #include "proto/json.h"
 #include "proto/text.h"
 
@@ -54,8 +55,7 @@ is_own_chardev(struct span name, const char *chardev, struct cij_error *err)
 }
 
 static int
-denied(const struct qmp_rights *rights, struct span name, const char *queries,
-	struct cij_error *err)
+denied(const struct qmp_rights *rights, struct span name, struct cij_error *err)
 {
 	char clean[64], word[64];
 
@@ -69,9 +69,9 @@ denied(const struct qmp_rights *rights, struct span name, const char *queries,
 	}
 	if (rights->read_only)
 		return cij_error_set(err, CIJ_E_DENIED,
-			"'%s' is not passed on: this monitor is read-only, for %s", clean, queries);
+			"'%s' is not passed on: this monitor is read-only, for query-*", clean);
 	cij_error_set(err, CIJ_E_DENIED, "'%s' is for the guest's owner and admins", clean);
-	return cij_error_hint(err, "you may use %s and the power commands", queries);
+	return cij_error_hint(err, "you may use QMP's query-* and the power commands");
 }
 
 /* The line and the chardev that a command's arguments hold. */
@@ -108,10 +108,10 @@ check_chardev(struct span name, struct span arguments, struct cij_error *err)
 	return 0;
 }
 
-bool
-qmp_policy_changes(struct span name)
+static bool
+is_query(struct span name)
 {
-	return name.len < 6 || memcmp(name.at, "query-", 6) != 0;
+	return name.len >= 6 && memcmp(name.at, "query-", 6) == 0;
 }
 
 int
@@ -119,15 +119,15 @@ qmp_policy_check(const struct qmp_rights *rights, struct span name, struct span 
 	struct cij_error *err)
 {
 	if (rights->access < ACCESS_OPERATE)
-		return denied(rights, name, "query-*", err);
-	if (!qmp_policy_changes(name))
+		return denied(rights, name, err);
+	if (is_query(name))
 		return 0;
 	if (is_one_of(name, breaking))
 		return breaks_supervision(name, err);
 	if (span_is(name, "human-monitor-command"))
 		return check_inner(rights, arguments, err);
 	if (rights->read_only || (rights->access < ACCESS_OWN && !is_one_of(name, power)))
-		return denied(rights, name, "query-*", err);
+		return denied(rights, name, err);
 	if (is_one_of(name, chardev_changes))
 		return check_chardev(name, arguments, err);
 	return 0;
@@ -166,12 +166,29 @@ hmp_argument(struct span name, char *word, size_t size)
 	word[n] = '\0';
 }
 
-bool
-qmp_policy_hmp_changes(const char *line)
+char *
+qmp_policy_describe_hmp(const char *line)
 {
 	struct span name = hmp_name(line);
+	char clean[256];
 
-	return name.len > 0 && !is_one_of(name, hmp_tells);
+	if (name.len == 0 || is_one_of(name, hmp_tells))
+		return NULL;
+	return str_printf("hmp '%s'", cij_text_clean(line, clean, sizeof(clean)));
+}
+
+char *
+qmp_policy_describe(struct span name, struct span arguments)
+{
+	if (is_query(name))
+		return NULL;
+	if (span_is(name, "human-monitor-command")) {
+		_cleanup_json_ struct json_object *obj = decode(arguments);
+		const char *line = cij_json_str(obj, "command-line");
+
+		return line ? qmp_policy_describe_hmp(line) : NULL;
+	}
+	return str_printf("qmp '%.*s'", (int)(name.len < 64 ? name.len : 64), name.at);
 }
 
 int
@@ -181,13 +198,13 @@ qmp_policy_check_hmp(const struct qmp_rights *rights, const char *line, struct c
 	char word[64];
 
 	if (rights->access < ACCESS_OPERATE)
-		return denied(rights, name, "'info'", err);
-	if (!qmp_policy_hmp_changes(line))
+		return denied(rights, name, err);
+	if (name.len == 0)
 		return 0;
 	if (is_one_of(name, breaking))
 		return breaks_supervision(name, err);
 	if (rights->read_only || (rights->access < ACCESS_OWN && !is_one_of(name, hmp_power)))
-		return denied(rights, name, "'info'", err);
+		return denied(rights, name, err);
 	hmp_argument(name, word, sizeof(word));
 	if (is_one_of(name, chardev_changes) &&
 		is_one_of((struct span){word, strlen(word)}, own_chardevs))

@@ -27,8 +27,8 @@ int qmp_policy_check(const struct qmp_rights *rights, struct span name, struct s
 /* The same for a line of the human monitor. */
 int qmp_policy_check_hmp(const struct qmp_rights *rights, const char *line, struct cij_error *err);
 
-/* Whether a command changes something, so that the journal tells of it. */
-bool qmp_policy_changes(struct span name);
-bool qmp_policy_hmp_changes(const char *line);
+/* What the journal tells of a command, on the heap: NULL for one that changes nothing. */
+char *qmp_policy_describe(struct span name, struct span arguments);
+char *qmp_policy_describe_hmp(const char *line);
 
 #endif

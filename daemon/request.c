@@ -23,10 +23,10 @@ request_raw_argument(const struct request *request, const char *name, const char
 static void
 audit(const struct request *request, const struct cij_error *err)
 {
-	if (!request->op->changes)
+	if (!request->op->changes || request->no_audit)
 		return;
 	log_info("uid %u pid %d: %s %s: %s (%.0f ms)", (unsigned)request->peer.uid,
-		(int)request->peer.pid, request->op->name,
+		(int)request->peer.pid, request->what ? request->what : request->op->name,
 		request->guest_name ? request->guest_name : "", err ? err->desc : "done",
 		(clock_mono() - request->began) * 1000);
 }
@@ -45,6 +45,7 @@ answer(struct request *request, struct json_object *msg)
 		cij_table_clear(request->op->table, request->args);
 	free(request->args);
 	free(request->guest_name);
+	free(request->what);
 	free(request);
 }
 

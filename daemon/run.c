@@ -138,6 +138,9 @@ remove_run(int logs, unsigned number)
 	for (size_t i = 0; i < cij_array_size(suffixes); i++) {
 		file_name(name, sizeof(name), number, suffixes[i]);
 		unlinkat(logs, name, 0);
+		/* what a daemon that was ended in the middle of cutting it has left */
+		snprintf(name, sizeof(name), ".%04u.%s.cut", number, suffixes[i]);
+		unlinkat(logs, name, 0);
 	}
 }
 
@@ -172,7 +175,7 @@ prune(int logs, unsigned keep)
 	size_t n;
 	_cleanup_free_ unsigned *numbers = all_numbers(logs, &n);
 
-	if (n <= keep)
+	if (!numbers || n <= keep)
 		return;
 	qsort(numbers, n, sizeof(*numbers), by_number);
 	for (size_t i = 0; i < n - keep && i < PRUNE_MAX; i++)
@@ -208,7 +211,7 @@ run_files_make(
 	prune(logs, keep > 1 ? keep - 1 : 1);
 	remove_leftovers(logs, number);
 	file_name(name, sizeof(name), number, "out");
-	out = openat(logs, name, O_RDONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	out = openat(logs, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
 	files->log_fd = out;
 	if (out < 0 || fchmod(out, 0644) < 0)
 		goto fail;
@@ -219,6 +222,11 @@ run_files_make(
 		goto fail;
 	files->fifo_fd = openat(logs, name, O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
 	if (files->fifo_fd < 0)
+		goto fail;
+	file_name(name, sizeof(name), number, "index");
+	files->index_fd = openat(
+		logs, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (files->index_fd < 0 || fchmod(files->index_fd, 0644) < 0)
 		goto fail;
 	file_name(name, sizeof(name), number, "qemu");
 	files->qemu_fd = openat(
@@ -239,8 +247,21 @@ fail:
 	return -1;
 }
 
+/* For writing too, where the file lets its owner: else it can be read, but not kept in bounds. */
+static int
+open_rdwr_at(int dir_fd, const char *name)
+{
+	_cleanup_close_ int fd = openat(
+		dir_fd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return file_open_read_at(dir_fd, name);
+	return steal_fd(&fd);
+}
+
 void
-run_files_open(int dir_fd, unsigned number, struct run_files *files)
+run_files_open(int dir_fd, unsigned number, bool ended, struct run_files *files)
 {
 	_cleanup_close_ int logs = dir_open_at(dir_fd, "logs");
 	char name[64];
@@ -249,15 +270,19 @@ run_files_open(int dir_fd, unsigned number, struct run_files *files)
 	if (logs < 0)
 		return;
 	file_name(name, sizeof(name), number, "out");
-	files->log_fd = file_open_read_at(logs, name);
+	files->log_fd = ended ? file_open_read_at(logs, name) : open_rdwr_at(logs, name);
+	file_name(name, sizeof(name), number, "index");
+	files->index_fd = ended ? file_open_read_at(logs, name) : open_rdwr_at(logs, name);
+	file_name(name, sizeof(name), number, "qemu");
+	files->qemu_fd = file_open_read_at(logs, name);
+	if (ended)
+		return;
 	file_name(name, sizeof(name), number, "in");
 	files->fifo_fd = openat(logs, name, O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
 	if (files->fifo_fd >= 0 && (fstat(files->fifo_fd, &st) < 0 || !S_ISFIFO(st.st_mode))) {
 		close(files->fifo_fd);
 		files->fifo_fd = -1;
 	}
-	file_name(name, sizeof(name), number, "qemu");
-	files->qemu_fd = file_open_read_at(logs, name);
 }
 
 static int
@@ -291,7 +316,7 @@ run_is_qemu_file(int dir_fd, unsigned number, const struct stat *st)
 void
 run_files_close(struct run_files *files)
 {
-	int *all[] = {&files->log_fd, &files->fifo_fd, &files->qemu_fd};
+	int *all[] = {&files->log_fd, &files->fifo_fd, &files->index_fd, &files->qemu_fd};
 
 	for (size_t i = 0; i < cij_array_size(all); i++) {
 		if (*all[i] >= 0)

@@ -1,4 +1,5 @@
-/* One run of a guest on disk: logs/NNNN.out, .in, .qemu, and the record of it, .run.json. */
+/* One run of a guest on disk: logs/NNNN.out, .in, .index, .qemu, and the record of it, .run.json.
+ */
 #ifndef DAEMON_RUN_H
 #define DAEMON_RUN_H
 
@@ -17,13 +18,14 @@
 
 /* The files of a run, opened. -1: not. */
 struct run_files {
-	int log_fd; /* the console, for reading */
+	int log_fd; /* the console; only QEMU writes it, but holes are punched through this */
 	int fifo_fd; /* the console's keys, for writing, non-blocking */
+	int index_fd; /* the log's side index */
 	int qemu_fd; /* what QEMU prints: appends and reads */
 };
 #define RUN_FILES_INIT \
 	{ \
-		-1, -1, -1 \
+		-1, -1, -1, -1 \
 	}
 
 /* What a user asked of a run that has not come to it yet. */
@@ -71,8 +73,11 @@ unsigned run_oldest(int dir_fd);
 int run_files_make(
 	int dir_fd, unsigned number, unsigned keep, struct run_files *files, struct cij_error *err);
 
-/* Opens the files of a run that was made before, as the owner; what is missing stays -1. */
-void run_files_open(int dir_fd, unsigned number, struct run_files *files);
+/*
+ * Opens the files of a run that was made before, as the owner; what is missing stays -1. @ended:
+ * its log is only read.
+ */
+void run_files_open(int dir_fd, unsigned number, bool ended, struct run_files *files);
 void run_files_close(struct run_files *files);
 
 /*

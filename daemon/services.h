@@ -7,6 +7,7 @@
 #include "daemon/access.h"
 #include "daemon/conf.h"
 #include "daemon/console.h"
+#include "daemon/logcut.h"
 #include "daemon/notify.h"
 #include "daemon/ports.h"
 #include "daemon/probe.h"
@@ -17,6 +18,7 @@ struct services {
 	struct access_rule rule;
 	struct probes *probes;
 	struct console_hub *consoles;
+	struct logcuts *logcuts;
 	struct ports *ports;
 	struct notify *notify;
 	int guests_fd; /* the folder of all guests' folders */

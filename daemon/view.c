@@ -93,6 +93,22 @@ view_devices(const struct guest *guest, const struct guest_status *status)
 	return list;
 }
 
+static void
+add_time(struct json_object *obj, const char *name, int64_t usec)
+{
+	char text[32];
+
+	cij_json_add_str(obj, name,
+		usec ? clock_rfc3339((time_t)(usec / 1000000), text, sizeof(text)) : NULL);
+}
+
+void
+view_add_gap(struct json_object *obj, const struct logindex *index)
+{
+	add_time(obj, "incomplete_since", index->gap_since);
+	add_time(obj, "incomplete_until", index->gap_until);
+}
+
 static struct json_object *
 view_console(const struct guest *guest, const struct guest_status *status)
 {
@@ -108,6 +124,8 @@ view_console(const struct guest *guest, const struct guest_status *status)
 	cij_json_add_int(obj, "bytes", (int64_t)console_bytes(status->console));
 	cij_json_add_int(obj, "viewers", (int64_t)console_viewers(status->console));
 	json_object_object_add(obj, "writer", writer ? view_who(viewer_peer(writer)) : NULL);
+	cij_json_add_bool(obj, "bounded", console_bounded(status->console));
+	view_add_gap(obj, console_index(status->console));
 	return obj;
 }
 

@@ -6,6 +6,10 @@
 
 struct json_object *view_guest(struct guest *guest);
 
+/* Adds "incomplete_since" and "incomplete_until": when the disk was too full for the log, or null.
+ */
+void view_add_gap(struct json_object *obj, const struct logindex *index);
+
 /* The user's name, or "uid N". */
 struct json_object *view_who(const struct peer *peer);
 

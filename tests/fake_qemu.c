@@ -19,7 +19,10 @@
  *   ignore-term        live on at SIGTERM
  *   ssh                greet with an SSH banner on forwarded ports
  *   taken=N            the first N ports are "taken"
- *   keep-devices       never confirm a device_del
+ *   keep-devices       never confirm a device_del; with =N not the first N
+ *   unseen             give no address to devices that are plugged in
+ *   refuse=COMMAND     answer that QMP command with an error; with :DRIVER only for that driver
+ *   qmp-log=FILE       append each QMP command that comes
  *   probe-exit=N       exit with N when asked what it can do (QMP on stdio)
  */
 /* clang-format on */
@@ -58,8 +61,11 @@ struct fake {
 		int fd, host, guest;
 	} ports[PORTS_MAX];
 	int n_ports, taken;
-	char *devices[DEVICES_MAX];
-	int n_devices;
+	struct {
+		char *id, *bus;
+		bool seen; /* the guest has given it an address */
+	} devices[DEVICES_MAX];
+	int n_devices, kept;
 	struct json_object *transcript; /* command text -> reply text */
 	char *greeting;
 };
@@ -305,16 +311,116 @@ answer_hmp(struct fake *f, const char *line, const char *id)
 }
 
 static void
+add_device(struct fake *f, const char *id, const char *bus, bool seen)
+{
+	if (f->n_devices == DEVICES_MAX)
+		return;
+	f->devices[f->n_devices].id = strdup(id);
+	f->devices[f->n_devices].bus = strdup(bus ? bus : "");
+	f->devices[f->n_devices++].seen = seen;
+}
+
+/* '-device DRIVER,id=ID,bus=BUS,…' */
+static void
+read_device(struct fake *f, const char *value)
+{
+	_cleanup_free_ char *copy = strdup(value);
+	char *rest = copy, *word, *id = NULL, *bus = NULL;
+
+	while ((word = strsep(&rest, ",")))
+		if (strncmp(word, "id=", 3) == 0)
+			id = word + 3;
+		else if (strncmp(word, "bus=", 4) == 0)
+			bus = word + 4;
+	if (id)
+		add_device(f, id, bus, true);
+}
+
+/* QMP 'query-pci': what has no bus stands on the first one, the rest behind its port. */
+static struct json_object *
+pci_devices(const struct fake *f, const char *bus, bool root)
+{
+	struct json_object *list = json_object_new_array();
+
+	for (int i = 0; i < f->n_devices; i++) {
+		struct json_object *device, *region, *regions, *bridge;
+		const char *on = f->devices[i].bus;
+
+		if (root ? *on && strcmp(on, "pci.0") != 0 : strcmp(on, bus) != 0)
+			continue;
+		device = json_object_new_object();
+		cij_json_add_str(device, "qdev_id", f->devices[i].id);
+		regions = json_object_new_array();
+		region = json_object_new_object();
+		cij_json_add_str(region, "type", "memory");
+		cij_json_add_int(region, "address", f->devices[i].seen ? 0xfdc00000LL : -1LL);
+		json_object_array_add(regions, region);
+		json_object_object_add(device, "regions", regions);
+		if (strncmp(f->devices[i].id, "port", 4) == 0) {
+			bridge = json_object_new_object();
+			json_object_object_add(
+				bridge, "devices", pci_devices(f, f->devices[i].id, false));
+			json_object_object_add(device, "pci_bridge", bridge);
+		}
+		json_object_array_add(list, device);
+	}
+	return list;
+}
+
+static void
+answer_pci(struct fake *f, const char *id)
+{
+	_cleanup_json_ struct json_object *list = json_object_new_array();
+	struct json_object *bus = json_object_new_object();
+
+	cij_json_add_int(bus, "bus", 0);
+	json_object_object_add(bus, "devices", pci_devices(f, "", true));
+	json_object_array_add(list, bus);
+	say_qmp(f, "{\"return\": %s%s}", json_object_to_json_string(list), id);
+}
+
+/* Whether it was told to refuse the command. */
+static bool
+refuses(struct fake *f, const char *command, struct json_object *args, const char *id)
+{
+	const char *driver = cij_json_str(args, "driver"), *refused = told(f, "refuse");
+	size_t n = strlen(command);
+
+	if (!refused || strncmp(refused, command, n) != 0)
+		return false;
+	if (refused[n] && (refused[n] != ':' || !driver || strcmp(refused + n + 1, driver) != 0))
+		return false;
+	say_qmp(f, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"told to refuse\"}%s}",
+		id);
+	return true;
+}
+
+static void
+log_command(struct fake *f, struct json_object *msg)
+{
+	const char *path = told(f, "qmp-log");
+	_cleanup_fclose_ FILE *file = path && !f->stdio ? fopen(path, "ae") : NULL;
+
+	if (file)
+		fprintf(file, "%s\n", json_object_to_json_string_ext(msg, JSON_C_TO_STRING_PLAIN));
+}
+
+static void
 delete_device(struct fake *f, const char *device, const char *id)
 {
 	char data[256];
 
+	const char *keep = told(f, "keep-devices");
+
 	for (int i = 0; i < f->n_devices; i++)
-		if (strcmp(f->devices[i], device) == 0) {
+		if (strcmp(f->devices[i].id, device) == 0) {
 			say_qmp(f, "{\"return\": {}%s}", id);
-			if (told(f, "keep-devices"))
+			if (keep && (!*keep || f->kept < atoi(keep))) {
+				f->kept++;
 				return;
-			free(f->devices[i]);
+			}
+			free(f->devices[i].id);
+			free(f->devices[i].bus);
 			f->devices[i] = f->devices[--f->n_devices];
 			snprintf(data, sizeof(data),
 				"{\"device\": \"%s\", \"path\": \"/machine/peripheral/%s\"}",
@@ -335,7 +441,8 @@ answer(struct fake *f, struct json_object *msg, const char *id)
 	struct json_object *args = cij_json_get(msg, "arguments");
 	_cleanup_free_ char *reply = NULL;
 
-	if (!command || !reach(f, command))
+	log_command(f, msg);
+	if (!command || !reach(f, command) || refuses(f, command, args, id))
 		return;
 	reply = recorded(f, msg);
 	if (strcmp(command, "qmp_capabilities") == 0) {
@@ -381,8 +488,13 @@ answer(struct fake *f, struct json_object *msg, const char *id)
 	} else if (strcmp(command, "device_add") == 0) {
 		const char *device = cij_json_str(args, "id");
 
-		if (device && f->n_devices < DEVICES_MAX)
-			f->devices[f->n_devices++] = strdup(device);
+		if (device)
+			add_device(f, device, cij_json_str(args, "bus"), !told(f, "unseen"));
+		say_qmp(f, "{\"return\": {}%s}", id);
+	} else if (strcmp(command, "query-pci") == 0) {
+		answer_pci(f, id);
+	} else if (strcmp(command, "qom-set") == 0 || strcmp(command, "blockdev-add") == 0 ||
+		   strcmp(command, "blockdev-del") == 0) {
 		say_qmp(f, "{\"return\": {}%s}", id);
 	} else if (strcmp(command, "device_del") == 0) {
 		const char *device = cij_json_str(args, "id");
@@ -585,6 +697,8 @@ read_options(struct fake *f, int argc, char **argv)
 			tell(f, value, ",");
 		else if (strcmp(argv[i], "-name") == 0)
 			f->name = strncmp(value, "guest=", 6) == 0 ? value + 6 : value;
+		else if (strcmp(argv[i], "-device") == 0)
+			read_device(f, value);
 		else if (strcmp(argv[i], "-uuid") == 0)
 			f->uuid = value;
 		else if (strcmp(argv[i], "-pidfile") == 0)

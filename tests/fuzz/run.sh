@@ -15,7 +15,7 @@ for name; do
 	name=${name%.c}
 	found="$BUILD/tests/fuzz/corpus/$name"
 	mkdir -p "$found"
-	if "$BUILD/tests/fuzz/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=4096 \
+	if "$BUILD/tests/fuzz/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=16384 \
 		-artifact_prefix="$BUILD/tests/fuzz/$name-" -print_final_stats=1 "$found" "seeds/$name" >"$found.log" 2>&1; then
 		echo "fuzz $name: $(sed -n 's/^stat::number_of_executed_units: *//p' "$found.log") inputs, none broke it"
 	else

@@ -301,3 +301,37 @@ class FakeQemu:
 
 def eprint(*args):
     print(*args, file=sys.stderr)
+
+
+# A stand-in for the qemu-img of a fork, which knows the 'ocssd' format: header, geometry, hole.
+OCSSD_QEMU_IMG = """#!/usr/bin/python3
+import os, struct, sys
+args = sys.argv[1:]
+assert args[:4] == ["create", "-q", "-f", "ocssd"] and args[4] == "-o", args
+o = {k: int(v) for k, v in (p.split("=") for p in args[5].split(","))}
+if os.path.exists(__file__ + ".fail"):
+    open(args[6], "wb").write(b"half")
+    sys.exit(open(__file__ + ".fail").read())
+geo = bytearray(4096)
+geo[0] = 2
+struct.pack_into("<HHII", geo, 64, o["num_grp"], o["num_pu"], o["num_chk"], o["num_sec"])
+struct.pack_into("<III", geo, 128, o["ws_min"], o["ws_opt"], o["mw_cunits"])
+chunks = o["num_grp"] * o["num_pu"] * o["num_chk"]
+if "%(magic)s" == "MVNL":
+    head = struct.pack("<4sIIIQI", b"MVNL", 1, 1, 0, o["sec_size"], o["md_size"]).ljust(o["sec_size"], b"\\0")
+else:
+    head = struct.pack("<4sIIIQ", b"02CO", 1, 1, o["md_size"], o["sec_size"]).ljust(4096, b"\\0")
+with open(args[6], "wb") as f:
+    f.write(head + geo)
+    f.truncate(len(head) + 8192 + chunks * o["num_sec"] * (o["sec_size"] + o["md_size"]))
+"""
+
+
+def fork(home, build, *words):
+    """A stand-in for a QEMU fork: what it says of itself is recorded in tests/data."""
+    fake = FakeQemu(home, f"transcript={ROOT}/tests/data/{build}.qmp", "no-sandbox", *words, qemu_img=False)
+    if "4.1.50" not in build:
+        path = fake.home / "bin/qemu-img"
+        path.write_text(OCSSD_QEMU_IMG % {"magic": "MVNL" if "3.1.50" in build else "02CO"})
+        path.chmod(0o755)
+    return fake

@@ -206,9 +206,11 @@ reasons_name_the_key(void **state)
 	assert_true(build(&guests[2], &caps, &argv)); /* kernel-only */
 	assert_string_equal(why(&argv, "-kernel"), "found in the guest's folder");
 	assert_string_equal(why(&argv, "-m"), "memory");
+	assert_string_equal(why(&argv, "-cpu"), "default of cpu");
 	argv_clear(&argv);
 	assert_true(build(&guests[7], &caps, &argv)); /* ocssd */
-	assert_string_equal(why(&argv, "-blockdev"), "devices.nvme0, dialect lightnvm");
+	assert_string_equal(
+		why(&argv, "-blockdev"), "devices.nvme0 (by default), dialect lightnvm");
 	argv_clear(&argv);
 	assert_true(build(&guests[cij_array_size(guests) - 1], &caps, &argv)); /* extra-args */
 	assert_string_equal(why(&argv, "base=utc"), "extra_args");

@@ -27,7 +27,7 @@ on_changed(void *arg, const char *what, const struct viewer *viewer)
 		viewer_mode_name(viewer_mode(viewer)));
 }
 
-static const struct console_ops ops = {on_changed};
+static const struct console_ops ops = {.changed = on_changed};
 
 static int
 begin(void **state)
@@ -47,7 +47,7 @@ begin(void **state)
 	fifo = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	keys = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	changes[0] = '\0';
-	console = console_new(hub, log_fd, keys, &ops, NULL);
+	console = console_new(hub, &(struct console_files){log_fd, keys, -1}, 0, &ops, NULL);
 	return 0;
 }
 
@@ -401,8 +401,10 @@ consoles_do_not_mix(void **state)
 
 	snprintf(path, sizeof(path), "%s/other", top);
 	other_out = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-	other = console_new(hub, open(path, O_RDONLY | O_CLOEXEC),
-		open("/dev/null", O_WRONLY | O_CLOEXEC), NULL, NULL);
+	other = console_new(hub,
+		&(struct console_files){open(path, O_RDONLY | O_CLOEXEC),
+			open("/dev/null", O_WRONLY | O_CLOEXEC), -1},
+		0, NULL, NULL);
 	attach(VIEWER_AUTO, 0, &fd);
 	console = other;
 	attach(VIEWER_AUTO, 0, &other_fd);

@@ -172,6 +172,25 @@ negotiates_and_answers(void **state)
 	assert_int_equal(n_closed, 0);
 }
 
+/* QEMU refuses commands before the negotiation: those that come early wait for it. */
+static void
+early_commands_wait(void **state)
+{
+	struct waiter a = {0};
+	int id;
+
+	qmp_send(qmp, "query-status", NULL, 0, on_reply, &a);
+	say(peer, GREETING);
+	id = id_of(heard(), "qmp_capabilities");
+	loop_settle(5);
+	assert_int_equal(recv(peer, (char[1]){0}, 1, MSG_PEEK), -1);
+	answer(id, "{}");
+	answer(id_of(heard(), "query-status"), "1");
+	loop_until(a.calls);
+	assert_string_equal(a.text, "1");
+	assert_int_equal(n_ready, 1);
+}
+
 static void
 the_human_monitor(void **state)
 {
@@ -473,6 +492,7 @@ main(void)
 #define T(name_) cmocka_unit_test_setup_teardown(name_, begin, end)
 	const struct CMUnitTest tests[] = {
 		T(negotiates_and_answers),
+		T(early_commands_wait),
 		T(the_human_monitor),
 		T(errors_are_qemus_words),
 		T(events_come_after_the_negotiation),

@@ -79,10 +79,10 @@ a_run_has_its_files(void **state)
 	run_files_close(&files);
 	assert_int_equal(files.log_fd, -1);
 	assert_int_equal(run_newest(dir), 7);
-	run_files_open(dir, 7, &files);
+	run_files_open(dir, 7, false, &files);
 	assert_true(files.log_fd >= 0 && files.fifo_fd >= 0 && files.qemu_fd >= 0);
 	run_files_close(&files);
-	run_files_open(dir, 8, &files);
+	run_files_open(dir, 8, false, &files);
 	assert_true(files.log_fd < 0 && files.fifo_fd < 0 && files.qemu_fd < 0);
 }
 
@@ -164,7 +164,7 @@ what_is_no_fifo_or_file_is_not_opened(void **state)
 	put("logs/0001.in", "a file");
 	assert_int_equal(mkfifoat(dir, "logs/0001.out", 0600), 0); /* would block a reader */
 	assert_int_equal(symlinkat("/dev/zero", dir, "logs/0001.qemu"), 0);
-	run_files_open(dir, 1, &files);
+	run_files_open(dir, 1, false, &files);
 	assert_true(files.log_fd < 0 && files.fifo_fd < 0 && files.qemu_fd < 0);
 	run_files_close(&files);
 }
