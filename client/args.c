@@ -224,6 +224,8 @@ take_guest(struct call *call, bool dashes_first, struct cij_error *err)
 		call->guest = first;
 		call->args++;
 		call->n_args--;
+	} else if (call->command->flags & CMD_MAYBE_GUEST) {
+		return 0;
 	} else if (env && *env) {
 		call->guest = env;
 	} else {
@@ -267,7 +269,8 @@ check_operands(struct call *call, bool dashes_first, struct cij_error *err)
 	const struct command *command = call->command;
 	char clean[128];
 
-	if (command->flags & CMD_GUEST && take_guest(call, dashes_first, err) < 0)
+	if (command->flags & (CMD_GUEST | CMD_MAYBE_GUEST) &&
+		take_guest(call, dashes_first, err) < 0)
 		return -1;
 	if (command->flags & CMD_GUESTS && take_guests(call, err) < 0)
 		return -1;

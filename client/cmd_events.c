@@ -7,6 +7,7 @@
 
 #include "client/args.h"
 #include "client/clock.h"
+#include "client/history.h"
 #include "client/link.h"
 #include "client/out.h"
 #include "client/view.h"
@@ -150,6 +151,10 @@ cmd_events(struct call *call, struct cij_error *err)
 	int64_t deadline = call_deadline(call, 0);
 	_cleanup_link_ struct link l = LINK_INIT;
 
+	if (call_has(call, "history"))
+		return history_print(call, subscribe_arguments(call), err);
+	if (call_has(call, "lines"))
+		return call_usage(call, err, "--lines goes with --history");
 	if (subscribe(call, &l, err) < 0)
 		return -1;
 	while (print_events(call, &l, deadline, err) < 0)

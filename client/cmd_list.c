@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "client/args.h"
+#include "client/lease.h"
 #include "client/link.h"
 #include "client/out.h"
 #include "client/table.h"
@@ -57,6 +58,22 @@ add_number(struct table *t, int64_t n)
 	table_add(t, n > 0 ? text : "-", NULL);
 }
 
+/* What is wrong with it, and who has leased it. */
+static void
+add_note(struct table *t, struct json_object *view)
+{
+	struct json_object *lease = cij_json_get(view, "lease");
+	char note[1024], end[128], text[1280];
+	bool leased = cij_json_get(lease, "uid") != NULL;
+
+	view_note(view, note, sizeof(note));
+	snprintf(text, sizeof(text), "%s", note);
+	if (leased)
+		snprintf(text, sizeof(text), "%s%sleased by %s %s", note, *note ? "; " : "",
+			lease_holder(lease), lease_end_text(lease, end, sizeof(end)));
+	table_add(t, text, *note ? "31" : leased ? "36" : NULL);
+}
+
 static void
 add_guest(struct table *t, struct json_object *view)
 {
@@ -75,7 +92,7 @@ add_guest(struct table *t, struct json_object *view)
 	add_number(t, view_ssh_port(view));
 	add_devices(t, view);
 	table_add(t, uptime >= 0 ? duration_text(uptime, text, sizeof(text)) : "-", NULL);
-	table_add(t, view_note(view, text, sizeof(text)), "31");
+	add_note(t, view);
 }
 
 int

@@ -30,6 +30,7 @@ enum command_flag {
 	CMD_WORDS = 1 << 2, /* behind the guest comes a command line: our options end there */
 	CMD_GLOB = 1 << 4, /* the guest of CMD_GUEST may be a glob, too */
 	CMD_SSH_CODES = 1 << 3, /* the guest's exit codes; 255 for every failure of ours */
+	CMD_MAYBE_GUEST = 1 << 4, /* as CMD_GUEST, but with none named all are meant */
 };
 
 #define CMD_ANY SIZE_MAX
@@ -108,6 +109,10 @@ int cmd_monitor(struct call *call, struct cij_error *err);
 int cmd_qmp(struct call *call, struct cij_error *err);
 int cmd_events(struct call *call, struct cij_error *err);
 int cmd_host(struct call *call, struct cij_error *err);
+int cmd_lease(struct call *call, struct cij_error *err);
+int cmd_release(struct call *call, struct cij_error *err);
+int cmd_share(struct call *call, struct cij_error *err);
+int cmd_who(struct call *call, struct cij_error *err);
 int cmd_exec(struct call *call, struct cij_error *err); /* handoff.c, or ssh_exec.c */
 int cmd_shell(struct call *call, struct cij_error *err); /* handoff.c, or ssh_shell.c */
 

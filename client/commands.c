@@ -115,6 +115,36 @@ static const struct opt logs_options[] = {
 
 static const struct opt events_options[] = {
 	{"follow", 'f', OPT_FLAG, NULL, "go on until interrupted (as without it)"},
+	{"history", 0, OPT_FLAG, NULL, "who changed what until now, with what result"},
+	{"lines", 'n', OPT_VALUE, "LINES", "of the history, the last LINES (100)"},
+	{NULL},
+};
+
+#define OPT_STEAL(help_) \
+	{ \
+		"steal", 0, OPT_FLAG, NULL, help_ \
+	}
+
+static const struct opt lease_options[] = {
+	{"for", 0, OPT_VALUE, "SPAN", "how long: 30m, 2h, 1d (1h, where nothing else ends it)"},
+	{"while", 0, OPT_VALUE, "PID", "as long as this process of yours runs"},
+	{"message", 'm', OPT_VALUE, "WHY", "what it is for: told to those who are refused"},
+	{"wait", 'w', OPT_FLAG, NULL, "queue for it; see also --timeout"},
+	{"reset", 0, OPT_FLAG, NULL, "at its end stop the guest and format its drives"},
+	OPT_STEAL("for admins: take it from its holder, who is shown WHY"),
+	{NULL},
+};
+
+static const struct opt release_options[] = {
+	{"reset", 0, OPT_FLAG, NULL, "stop the guest and format its drives"},
+	OPT_STEAL("for admins: give back what somebody else holds, who is shown WHY"),
+	{"message", 'm', OPT_VALUE, "WHY", "why it is taken from its holder"},
+	{NULL},
+};
+
+static const struct opt share_options[] = {
+	{"add", 'a', OPT_VALUE, "USER|@GROUP", "let them operate the guest"},
+	{"remove", 'r', OPT_VALUE, "USER|@GROUP", "shut them out again"},
 	{NULL},
 };
 
@@ -325,10 +355,43 @@ const struct command commands[] = {
 		"Example: cijqemuctl doctor\n\n"
 		"Exit codes: 1 when something fails.\n",
 		.run = cmd_doctor},
-	{"events", "Other", "[-f] [GUEST|GLOB…]",
+	{"lease", "Sharing",
+		"[GUEST [--for SPAN] [--while PID] [-m WHY] [--wait] [--reset] [--steal] "
+		"[-- COMMAND…]]",
+		"have a guest to yourself for a while",
+		"Until the lease ends only you operate the guest; others still see it. With a "
+		"COMMAND the lease is its own and ends with it. Leasing what you hold already "
+		"sets its end anew. --wait queues until it is your turn; ^C leaves the queue. "
+		"Without a guest: prints all leases.\n\n"
+		"Example: cijqemuctl lease emujoe --for 2h -m 'bisecting'\n"
+		"         cijqemuctl lease emujoe --wait -- make test\n\n"
+		"Exit codes: 75 somebody else holds it; 124 time-out; with a COMMAND its own.\n",
+		.flags = CMD_MAYBE_GUEST | CMD_WORDS, .max_args = CMD_ANY, .options = lease_options,
+		.run = cmd_lease},
+	{"release", "Sharing", "GUEST [--reset] [--steal -m WHY]", "give a leased guest back",
+		"What is not leased: exit 0 and a note.\n\n"
+		"Example: cijqemuctl release emujoe --reset\n\n"
+		"Exit codes: 75 somebody else holds it.\n",
+		.flags = CMD_GUEST, .options = release_options, .run = cmd_release},
+	{"who", "Sharing", "[GUEST]", "who is at a guest, and since when they are idle",
+		"Viewers and writers of the console, clients of the monitors, the holder of the "
+		"lease and those who wait for it. Without a guest: of all guests.\n\n"
+		"Example: cijqemuctl who emujoe\n",
+		.flags = CMD_MAYBE_GUEST, .run = cmd_who},
+	{"share", "Sharing", "GUEST [--add USER|@GROUP]… [--remove USER|@GROUP]…",
+		"who else may operate a guest",
+		"Those named may start and stop it, type on its console and log in; only its owner "
+		"and admins change or delete it. Takes effect at once. A number is a uid, behind @ "
+		"a gid. Without an option: prints them, one a line.\n\n"
+		"Example: cijqemuctl share emujoe --add anna --add @storage\n",
+		.flags = CMD_GUEST, .options = share_options, .run = cmd_share},
+	{"events", "Other", "[-f] [--history [-n LINES]] [GUEST|GLOB…]",
 		"what happens, one event a line, until interrupted",
-		"With --json each line is the event as the daemon gives it.\n\n"
-		"Example: cijqemuctl events 'emu*' --json | jq -r .event\n",
+		"With --json each line is the event as the daemon gives it. With --history: who "
+		"changed what, when, with what result, and what was refused; what was typed is not "
+		"recorded.\n\n"
+		"Example: cijqemuctl events 'emu*' --json | jq -r .event\n"
+		"         cijqemuctl events --history emujoe -n 20\n",
 		.max_args = CMD_ANY, .options = events_options, .run = cmd_events},
 	{"host", "Other", "up|down [--force-after SECONDS]",
 		"start the guests that come with the host; power all off before it goes",

@@ -19,11 +19,18 @@ struct access_rule {
 	gid_t admin_gid; /* group cijqemu-admin; (gid_t)-1: there is none */
 };
 
+/* Never one who came by the read-only socket. */
 bool access_is_admin(const struct access_rule *rule, const struct peer *peer);
 
-/* What @peer may do at most to a guest whose folder @owner owns, perhaps @shared with them. */
+/*
+ * The rule, for every socket of ours: what @peer may do at most to a guest whose folder @owner
+ * owns, perhaps @shared with them. A lease takes from it, see lease.h.
+ */
 enum access access_level(
 	const struct access_rule *rule, const struct peer *peer, uid_t owner, bool shared);
+
+/* How one who came by the read-only socket comes by more. Always returns -1. */
+int access_view_only_hint(struct cij_error *err);
 
 /* "view", "operate", "own" */
 const char *access_name(enum access access);

@@ -3,15 +3,27 @@
 #define DAEMON_CONF_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "cijqemu/error.h"
+
+/* A share of something, in percent, or so many bytes. */
+struct quantity {
+	bool percent;
+	int64_t n;
+};
 
 struct daemon_conf {
 	char *guests_dir; /* absolute */
 	char *qemu_home; /* absolute, or NULL */
 	char *run_dir; /* sockets; gone after a reboot */
 	char *state_dir; /* what outlives a reboot */
+	char *group, *admin_group; /* names, or gids in digits */
+	int port_first, port_last; /* of SSH ports that the daemon chooses */
+	struct quantity memory_limit; /* for all running guests together */
+	struct quantity disk_reserve; /* that a start must leave free */
+	int64_t user_guests, user_memory; /* of one owner, running; 0: no limit */
 	bool user_only; /* serve nobody but the user who runs us */
 	bool check; /* look at the options and folders, then exit */
 	bool verbose;

@@ -27,7 +27,6 @@ struct conn {
 	struct bufferevent *bev;
 	struct event *resume; /* look at the input again, from the loop */
 	struct peer peer;
-	const struct access_rule *rule; /* weak */
 	struct registry *registry; /* weak */
 	const struct conn_ops *ops;
 	void *arg; /* weak */
@@ -50,6 +49,8 @@ free_conn(struct conn *conn)
 	while ((request = LIST_FIRST(&conn->requests))) {
 		LIST_REMOVE(request, link);
 		request->conn = NULL;
+		if (request->gone)
+			request->gone(request);
 	}
 	if (conn->upgrade)
 		conn->upgrade(conn->upgrade_arg, -1, NULL);
@@ -227,8 +228,8 @@ on_end(struct bufferevent *bev, short what, void *arg)
 }
 
 struct conn *
-conn_new(struct event_base *base, int fd, const struct peer *peer, const struct access_rule *rule,
-	struct registry *registry, const struct conn_ops *ops, void *arg)
+conn_new(struct event_base *base, int fd, const struct peer *peer, struct registry *registry,
+	const struct conn_ops *ops, void *arg)
 {
 	struct conn *conn = calloc(1, sizeof(*conn));
 	_cleanup_json_ struct json_object *greeting = cij_message_greeting();
@@ -236,7 +237,6 @@ conn_new(struct event_base *base, int fd, const struct peer *peer, const struct 
 	if (!conn)
 		abort();
 	conn->peer = *peer;
-	conn->rule = rule;
 	conn->registry = registry;
 	conn->ops = ops;
 	conn->arg = arg;
@@ -256,12 +256,6 @@ const struct peer *
 conn_peer(const struct conn *conn)
 {
 	return &conn->peer;
-}
-
-const struct access_rule *
-conn_rule(const struct conn *conn)
-{
-	return conn->rule;
 }
 
 void

@@ -9,7 +9,6 @@
 #include <event2/event.h>
 #include <json-c/json.h>
 
-#include "daemon/access.h"
 #include "daemon/registry.h"
 #include "daemon/request.h"
 
@@ -20,12 +19,10 @@ struct conn_ops {
 
 /* Takes over @fd of a client known as @peer, and greets it. */
 struct conn *conn_new(struct event_base *base, int fd, const struct peer *peer,
-	const struct access_rule *rule, struct registry *registry, const struct conn_ops *ops,
-	void *arg);
+	struct registry *registry, const struct conn_ops *ops, void *arg);
 void conn_free(struct conn *conn);
 
 const struct peer *conn_peer(const struct conn *conn);
-const struct access_rule *conn_rule(const struct conn *conn);
 
 /* Sends one message. */
 void conn_send(struct conn *conn, struct json_object *msg);

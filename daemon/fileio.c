@@ -146,11 +146,34 @@ dir_make_path(const char *path, mode_t mode)
 	}
 }
 
+static bool
+is_dots(const char *name)
+{
+	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+static int remove_below(int dir_fd, const char *name, int depth);
+
+/* Takes @fd over. */
+static int
+clear_below(int fd, int depth)
+{
+	_cleanup_closedir_ DIR *dir = fdopendir(fd);
+	struct dirent *entry;
+
+	if (!dir) {
+		close(fd);
+		return -1;
+	}
+	while ((entry = readdir(dir)))
+		if (!is_dots(entry->d_name) && remove_below(fd, entry->d_name, depth) < 0)
+			return -1;
+	return 0;
+}
+
 static int
 remove_below(int dir_fd, const char *name, int depth)
 {
-	_cleanup_closedir_ DIR *dir = NULL;
-	struct dirent *entry;
 	int fd;
 
 	if (unlinkat(dir_fd, name, 0) == 0)
@@ -164,18 +187,36 @@ remove_below(int dir_fd, const char *name, int depth)
 	fd = dir_open_at(dir_fd, name);
 	if (fd < 0)
 		return -1;
-	dir = fdopendir(fd);
-	if (!dir) {
-		close(fd);
+	if (clear_below(fd, depth + 1) < 0)
 		return -1;
-	}
-	while ((entry = readdir(dir))) {
-		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-			continue;
-		if (remove_below(fd, entry->d_name, depth + 1) < 0)
-			return -1;
-	}
 	return unlinkat(dir_fd, name, AT_REMOVEDIR);
+}
+
+int
+dir_clear(int dir_fd)
+{
+	int fd = dir_open_at(dir_fd, ".");
+
+	return fd < 0 ? -1 : clear_below(fd, 0);
+}
+
+bool
+dir_is_empty(int dir_fd)
+{
+	_cleanup_closedir_ DIR *dir = NULL;
+	struct dirent *entry;
+	int fd = dir_open_at(dir_fd, ".");
+
+	dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir) {
+		if (fd >= 0)
+			close(fd);
+		return false;
+	}
+	while ((entry = readdir(dir)))
+		if (!is_dots(entry->d_name))
+			return false;
+	return true;
 }
 
 int

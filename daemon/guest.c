@@ -60,7 +60,8 @@ guest_free(struct guest *guest)
 	guest_waiters_fail_all(guest, &err);
 	guest_close_run(guest);
 	guest_drives_clear(guest);
-	ports_give_back(guest->sv->ports, guest->run.port);
+	ports_give_back_all(guest->sv->ports, guest);
+	admission_leave(guest->sv->admission, guest);
 	event_free(guest->wake);
 	event_free(guest->deadline);
 	if (guest->restart)
@@ -206,6 +207,25 @@ guest_tell_phase(struct guest *guest, const char *phase, const char *text)
 	notify_send(guest->sv->notify, "PROGRESS", guest->name, data);
 }
 
+static bool
+is_down_state(enum gstate state)
+{
+	return state == GS_STOPPED || state == GS_BROKEN;
+}
+
+/* What is on its way, or runs, has its memory: it is not given away twice. */
+static void
+account(struct guest *guest, enum gstate before)
+{
+	if (is_down_state(before) == is_down_state(guest->state))
+		return;
+	if (is_down_state(guest->state))
+		admission_leave(guest->sv->admission, guest);
+	else
+		admission_enter(
+			guest->sv->admission, guest, guest->name, guest->uid, guest->conf.memory);
+}
+
 void
 guest_step(struct guest *guest, enum gevent event)
 {
@@ -215,6 +235,7 @@ guest_step(struct guest *guest, enum gevent event)
 	if (step.next == before)
 		return;
 	guest->state = step.next;
+	account(guest, before);
 	guest_set_since(guest);
 	guest_tell_state(guest);
 	guest_waiters_check(guest, before);

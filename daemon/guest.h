@@ -8,6 +8,7 @@
 #include <json-c/json.h>
 #include <stdbool.h>
 
+#include "daemon/access.h"
 #include "daemon/guest_conf.h"
 #include "daemon/gstate.h"
 #include "daemon/monitor.h"
@@ -46,6 +47,18 @@ int guest_dir(const struct guest *guest);
 const struct guest_conf *guest_conf(const struct guest *guest);
 /* Whether guest.json says that it is shared with @peer. */
 bool guest_shared_with(const struct guest *guest, const struct peer *peer);
+/* What @peer may do at most, leases aside. */
+enum access guest_access(struct guest *guest, const struct peer *peer);
+/* What @peer may do now: no more than look at a guest that somebody else has leased. */
+enum access guest_access_now(struct guest *guest, const struct peer *peer);
+/*
+ * Whether @peer may do what takes @need, leases and all. 0, or -1 with Denied or Leased, whose text
+ * says who may @what ("guest-start") instead and how to become one of them.
+ */
+int guest_allow_despite_lease(struct guest *guest, const struct peer *peer, enum access need,
+	const char *what, struct cij_error *err);
+int guest_allow(struct guest *guest, const struct peer *peer, enum access need, const char *what,
+	struct cij_error *err);
 
 /* What there is to tell about a guest; pointers are weak, NULL = not known. */
 struct guest_status {
@@ -155,6 +168,8 @@ typedef void guest_device_fn(void *arg, struct json_object *result, const struct
  */
 void guest_device(struct guest *guest, enum device_deed deed, const char *id, double timeout,
 	guest_device_fn *done, void *arg);
+/* Who has leased it and who waits for it; NULL: nobody. */
+struct json_object *guest_lease_view(const struct guest *guest);
 
 /* Waiting */
 enum guest_want { WANT_SETTLED, WANT_RUNNING, WANT_STOPPED, WANT_SSH };

@@ -236,6 +236,21 @@ taken_back(struct guest *guest, bool running)
 	guest_go_on_stopping(guest);
 }
 
+/* The other ports that it has, so that no guest is given one of them. */
+static void
+take_forwards(struct guest *guest, const char *text)
+{
+	for (const char *line = text; line; line = strchr(line, '\n')) {
+		int port, guest_port;
+
+		line += *line == '\n';
+		if (sscanf(line, " TCP[HOST_FORWARD] %*d 127.0.0.1 %d %*s %d", &port,
+			    &guest_port) == 2 &&
+			guest_port != 22)
+			ports_take_this(guest->sv->ports, port, guest, guest->name);
+	}
+}
+
 static void
 on_usernet(void *arg, struct json_object *value, const struct cij_error *err)
 {
@@ -246,7 +261,9 @@ on_usernet(void *arg, struct json_object *value, const struct cij_error *err)
 	if (err || !guest->adopting)
 		return;
 	guest->run.port = 0;
-	if (port && ports_take_this(guest->sv->ports, port) == 0)
+	if (!err)
+		take_forwards(guest, json_object_get_string(value));
+	if (port && ports_take_this(guest->sv->ports, port, guest, guest->name) == 0)
 		guest->run.port = port;
 	guest->adopting = false;
 	event_del(guest->deadline);

@@ -137,7 +137,7 @@ settle(struct guest *guest, double ran, enum gevent event)
 	guest_save_run(guest);
 	console_end(guest->console);
 	guest_close_run(guest);
-	ports_give_back(guest->sv->ports, guest->run.port);
+	ports_give_back_all(guest->sv->ports, guest);
 	guest_monitor_sockets_remove(guest);
 	guest->ready = guest->hung = guest->exited = guest->qmp_over = guest->adopting = false;
 	/* guest.json may have been changed while it ran. */

@@ -23,11 +23,48 @@ guest_files_clear(struct guest_files *files)
 	*files = (struct guest_files){0};
 }
 
-/* Opens the folder anew when it is another one than before. Returns false when it is not there. */
+/* What runs and writes for an owner of whom no group is known. */
+#define NO_GROUP 65534
+
+/*
+ * The group that the folder's owner acts with: the folder's, if it is really one of the owner's. In
+ * a set-gid folder of guests every new one gets that folder's group, whoever makes it.
+ */
+static gid_t
+owners_group(const struct guest *guest, const struct stat *folder)
+{
+	struct stat above;
+	gid_t primary;
+
+	if (folder->st_uid == 0 || geteuid() != 0)
+		return folder->st_gid;
+	if (user_primary_group(folder->st_uid, &primary))
+		return user_has_group(folder->st_uid, folder->st_gid) ? folder->st_gid : primary;
+	/* Known to NSS alone, or to nobody: the launcher, which may ask, judges once more. */
+	if (folder->st_gid == 0 ||
+		(fstat(guest->sv->guests_fd, &above) == 0 && above.st_gid == folder->st_gid &&
+			folder->st_gid != folder->st_uid))
+		return NO_GROUP;
+	return folder->st_gid;
+}
+
+/* Takes over whose folder it is, as the open folder itself tells. */
+static void
+take_owner(struct guest *guest, const struct stat *st)
+{
+	guest->dir_st = *st;
+	guest->uid = st->st_uid;
+	guest->gid = owners_group(guest, st);
+}
+
+/*
+ * Opens the folder anew when it is another one than before. Returns false when it is not there. The
+ * name may lead to another folder the next moment: whose it is, is asked of what was opened.
+ */
 static bool
 open_folder(struct guest *guest)
 {
-	struct stat st;
+	struct stat st, opened;
 
 	if (fstatat(guest->sv->guests_fd, guest->name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
 		int saved = errno;
@@ -40,18 +77,16 @@ open_folder(struct guest *guest)
 	}
 	if (guest->dir_fd >= 0 && st.st_ino == guest->dir_st.st_ino &&
 		st.st_dev == guest->dir_st.st_dev) {
-		guest->dir_st = st;
-		guest->uid = st.st_uid;
-		guest->gid = st.st_gid;
+		take_owner(guest, &st);
 		return true;
 	}
 	if (guest->dir_fd >= 0)
 		close(guest->dir_fd);
 	guest->read_once = false;
-	guest->dir_st = st;
-	guest->uid = st.st_uid;
-	guest->gid = st.st_gid;
+	take_owner(guest, &st);
 	guest->dir_fd = dir_open_at(guest->sv->guests_fd, guest->name);
+	if (guest->dir_fd >= 0 && fstat(guest->dir_fd, &opened) == 0)
+		take_owner(guest, &opened);
 	if (S_ISLNK(st.st_mode))
 		cij_error_set(&guest->broken, CIJ_E_BAD_CONFIG, "its folder is a symbolic link");
 	else if (guest->dir_fd < 0)
@@ -413,26 +448,6 @@ guest_problems(struct guest *guest, const char *qemu, const struct qemu_caps *ca
 	check_devices(guest, &conf, qemu, caps, problems);
 	guest_conf_clear(&conf);
 	guest_files_clear(&files);
-}
-
-bool
-guest_shared_with(const struct guest *guest, const struct peer *peer)
-{
-	char **shares = guest->conf.share.items;
-
-	for (size_t i = 0; i < guest->conf.share.n; i++) {
-		const char *user;
-		gid_t gid;
-
-		if (shares[i][0] == '@') {
-			gid = group_id(shares[i] + 1);
-			if (gid != (gid_t)-1 && peer_in_group(peer, gid))
-				return true;
-		} else if ((user = user_name(peer->uid)) && strcmp(user, shares[i]) == 0) {
-			return true;
-		}
-	}
-	return false;
 }
 
 void

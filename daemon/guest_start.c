@@ -241,6 +241,15 @@ on_probe(void *arg, const struct qemu_caps *caps, const struct cij_error *err)
 	guest->images = image_job_new(guest->sv->base, &spec, &start_images_ops, guest);
 }
 
+/* As the owner: whether a file is there that only root can see is not told. */
+static char *
+find_binary(const struct guest *guest, struct cij_error *err)
+{
+	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
+
+	return probe_find_qemu(guest->conf.qemu_home, guest->sv->conf->qemu_home, err);
+}
+
 /* Forgets the run before, but for what goes from one to the next. */
 static void
 begin_run(struct guest *guest, char *qemu, const struct peer *by, bool automatic)
@@ -287,7 +296,10 @@ start(struct guest *guest, const struct peer *by, bool automatic, bool paused,
 			guest->name);
 		return cij_error_hint(err, "try again when that is done");
 	}
-	qemu = probe_find_qemu(guest->conf.qemu_home, guest->sv->conf->qemu_home, err);
+	if (admission_check(guest->sv->admission, guest->name, guest->uid, guest->conf.memory,
+		    guest->dir_fd, guest->sv->guests_fd, err) < 0)
+		return -1;
+	qemu = find_binary(guest, err);
 	if (!qemu)
 		return cij_error_prefix(err, "guest '%s' did not start", guest->name);
 	guest_restart_cancel(guest);
@@ -328,6 +340,31 @@ guest_autostart(struct guest *guest, struct cij_error *err)
 
 /* The network: "hostfwd_add" over HMP says nothing when it worked. */
 
+/* A port that guest.json insists on is not to be had: says who has it. */
+static void
+port_taken(const struct guest *guest, const char *what, int port, struct cij_error *err)
+{
+	char who[128];
+
+	cij_error_set(err, CIJ_E_NO_RESOURCES, "%s %d of 127.0.0.1 is taken by %s", what, port,
+		ports_holder(guest->sv->ports, port, who, sizeof(who)));
+}
+
+static void
+forward_taken(const struct guest *guest, int port, struct cij_error *err)
+{
+	port_taken(guest, "forwarded port", port, err);
+	cij_error_hint(err, "'cijqemuctl set %s forward.%d.host=…' chooses another", guest->name,
+		guest->forwards_done);
+}
+
+static void
+ssh_port_taken(const struct guest *guest, int port, struct cij_error *err)
+{
+	port_taken(guest, "SSH port", port, err);
+	cij_error_hint(err, "'cijqemuctl set %s ssh.port=0' lets the daemon choose", guest->name);
+}
+
 static void
 on_forward(void *arg, struct json_object *value, const struct cij_error *err)
 {
@@ -343,13 +380,10 @@ on_forward(void *arg, struct json_object *value, const struct cij_error *err)
 		return;
 	}
 	if (said && *said) {
-		cij_error_set(&own, CIJ_E_NO_RESOURCES,
-			"port %lld of 127.0.0.1 cannot be forwarded: taken?",
-			(long long)forward[guest->forwards_done].host);
-		cij_error_hint(&own,
-			"'ss -ltnp' shows who has it; 'cijqemuctl set %s forward.%d.host=…' "
-			"chooses another",
-			guest->name, guest->forwards_done);
+		int port = (int)forward[guest->forwards_done].host;
+
+		ports_give_back(guest->sv->ports, port);
+		forward_taken(guest, port, &own);
 		guest_start_fail(guest, &own);
 		return;
 	}
@@ -377,7 +411,14 @@ add_next_forward(struct guest *guest)
 	_cleanup_free_ char *line = NULL;
 
 	if ((size_t)guest->forwards_done < guest->conf.forward.n) {
+		struct cij_error err;
+
 		forward += guest->forwards_done;
+		if (ports_take_this(guest->sv->ports, (int)forward->host, guest, guest->name) < 0) {
+			forward_taken(guest, (int)forward->host, &err);
+			guest_start_fail(guest, &err);
+			return;
+		}
 		line = str_printf("hostfwd_add n0 tcp:127.0.0.1:%lld-:%lld",
 			(long long)forward->host, (long long)forward->guest);
 		qmp_send_hmp(guest->qmp, line, COMMAND_SECONDS, on_forward, guest);
@@ -411,16 +452,13 @@ on_port(void *arg, struct json_object *value, const struct cij_error *err)
 	ports_give_back(guest->sv->ports, port);
 	guest->run.port = 0;
 	if (guest->conf.ssh.port) {
-		cij_error_set(&own, CIJ_E_NO_RESOURCES, "SSH port %d of 127.0.0.1 is taken", port);
-		cij_error_hint(&own,
-			"'ss -ltnp' shows by whom; 'cijqemuctl set %s ssh.port=0' lets the "
-			"daemon choose",
-			guest->name);
+		ssh_port_taken(guest, port, &own);
 		guest_start_fail(guest, &own);
 		return;
 	}
 	/* The port of the last run comes first, then all from the beginning. */
-	try_port(guest, guest->port_tries == 1 && guest->last_port ? PORTS_FIRST : port + 1);
+	try_port(guest, guest->port_tries == 1 && guest->last_port ? ports_first(guest->sv->ports)
+								   : port + 1);
 }
 
 static void
@@ -429,18 +467,21 @@ try_port(struct guest *guest, int from)
 	_cleanup_free_ char *line = NULL;
 	struct cij_error err;
 	int wish = (int)guest->conf.ssh.port;
+	struct ports *ports = guest->sv->ports;
 
 	if (wish)
-		guest->run.port = ports_take_this(guest->sv->ports, wish) == 0 ? wish : 0;
-	else if (guest->port_tries++ < PORTS_TRIES)
-		guest->run.port = ports_take(guest->sv->ports, from);
+		guest->run.port = ports_take_this(ports, wish, guest, guest->name) == 0 ? wish : 0;
+	else {
+		guest->port_tries++;
+		guest->run.port = ports_take(ports, from, guest, guest->name);
+	}
 	if (guest->run.port == 0) {
 		if (wish)
-			cij_error_set(
-				&err, CIJ_E_NO_RESOURCES, "SSH port %d is another guest's", wish);
+			ssh_port_taken(guest, wish, &err);
 		else
-			cij_error_set(&err, CIJ_E_NO_RESOURCES, "no port from %d up is free",
-				PORTS_FIRST);
+			cij_error_set(&err, CIJ_E_NO_RESOURCES,
+				"no SSH port from %d to %d is free (cijqemud --ports)",
+				ports_first(ports), ports_last(ports));
 		guest_start_fail(guest, &err);
 		return;
 	}
@@ -467,7 +508,11 @@ guest_start_monitor_ready(struct guest *guest)
 {
 	guest_tell_phase(guest, "network", "setting the SSH port");
 	guest->forwards_done = guest->port_tries = 0;
-	try_port(guest, guest->last_port ? guest->last_port : PORTS_FIRST);
+	/* A port of before the range was another one is not asked for again. */
+	if (guest->last_port < ports_first(guest->sv->ports) ||
+		guest->last_port > ports_last(guest->sv->ports))
+		guest->last_port = 0;
+	try_port(guest, guest->last_port ? guest->last_port : ports_first(guest->sv->ports));
 }
 
 /* The boot, watched until SSH answers */
@@ -528,7 +573,7 @@ guest_find_qemu(const struct guest *guest, char **qemu, struct cij_error *err)
 {
 	if (guest->broken.class != CIJ_E_NONE)
 		return guest_refused(guest, GE_START, err);
-	*qemu = probe_find_qemu(guest->conf.qemu_home, guest->sv->conf->qemu_home, err);
+	*qemu = find_binary(guest, err);
 	return *qemu ? 0 : -1;
 }
 

@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <pwd.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,21 +32,30 @@ static int __attribute__((format(printf, 1, 2))) fail(const char *fmt, ...)
 	return LAUNCH_EXIT_FAILED;
 }
 
+static bool
+has_group(const gid_t *groups, int n, gid_t gid)
+{
+	for (int i = 0; i < n; i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
+}
+
 /* Puts group kvm among the @n groups at @groups, where the machine has it. */
 static int
 add_kvm_group(gid_t *groups, int n)
 {
 	struct group *kvm = getgrnam("kvm");
 
-	for (int i = 0; kvm && i < n; i++)
-		if (groups[i] == kvm->gr_gid)
-			return n;
-	if (kvm && n < GROUPS_MAX)
+	if (kvm && n < GROUPS_MAX && !has_group(groups, n, kvm->gr_gid))
 		groups[n++] = kvm->gr_gid;
 	return n;
 }
 
-/* The owner's own groups and kvm, then gid and uid, for good: no way back to root. */
+/*
+ * The owner's own groups and kvm, then gid and uid, for good: no way back to root. A group that the
+ * folder has and its owner has not is not taken.
+ */
 static int
 become(uid_t uid, gid_t gid)
 {
@@ -55,8 +65,10 @@ become(uid_t uid, gid_t gid)
 
 	if (!user)
 		n = 1; /* a uid without a name has no other groups */
-	else if (getgrouplist(user->pw_name, gid, groups, &n) < 0)
+	else if (getgrouplist(user->pw_name, user->pw_gid, groups, &n) < 0)
 		n = GROUPS_MAX;
+	if (user && !has_group(groups, n, gid))
+		gid = user->pw_gid;
 	n = add_kvm_group(groups, n);
 	if (setgroups(n, groups) < 0 || setresgid(gid, gid, gid) < 0 ||
 		setresuid(uid, uid, uid) < 0)

@@ -18,6 +18,7 @@
 #include "daemon/fileio.h"
 #include "daemon/host.h"
 #include "daemon/launch.h"
+#include "daemon/lease_reset.h"
 #include "daemon/log.h"
 #include "daemon/monitor.h"
 #include "daemon/proc.h"
@@ -33,6 +34,7 @@ struct daemon {
 	struct server *server;
 	struct service *service;
 	int run_fd; /* RUNDIR */
+	int state_fd; /* STATEDIR */
 	struct event *term, *intr, *hup;
 	bool failed;
 };
@@ -45,12 +47,12 @@ env(const char *name)
 
 /* A folder of our own in /tmp may have been made by somebody else first: then it is not used. */
 static int
-open_run_dir(const char *path, struct cij_error *err)
+open_own_dir(const char *path, mode_t mode, struct cij_error *err)
 {
 	_cleanup_close_ int fd = -1;
 	struct stat st;
 
-	if (dir_make_path(path, geteuid() == 0 ? 0755 : 0700) < 0)
+	if (dir_make_path(path, mode) < 0)
 		return cij_error_errno(err, CIJ_E_FAILED, errno, "cannot make '%s'", path);
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0)
@@ -111,9 +113,12 @@ open_folders(struct daemon *daemon, struct cij_error *err)
 {
 	if (open_guests_dir(daemon, err) < 0)
 		return -1;
-	daemon->run_fd = open_run_dir(daemon->conf.run_dir, err);
+	daemon->run_fd = open_own_dir(daemon->conf.run_dir, geteuid() == 0 ? 0755 : 0700, err);
 	if (daemon->run_fd < 0)
 		return -1;
+	daemon->state_fd = open_own_dir(daemon->conf.state_dir, 0700, err);
+	if (daemon->state_fd < 0)
+		return cij_error_hint(err, "--state-dir names another folder");
 	daemon->sv.run_fd = dir_make_at(daemon->run_fd, "guests", 0755);
 	if (daemon->sv.run_fd < 0)
 		return cij_error_errno(
@@ -137,6 +142,15 @@ on_hup(evutil_socket_t sig, short what, void *arg)
 	registry_scan(daemon->registry);
 }
 
+/* The gid of a group by its name or number, (gid_t)-1 where the machine has none. */
+static gid_t
+group_of(const char *name)
+{
+	gid_t gid;
+
+	return id_parse(name, &gid) || group_id(name, &gid) ? gid : (gid_t)-1;
+}
+
 /* Every guest's state is known: from here on what we say is true. */
 static void
 on_adopted(void *arg)
@@ -146,13 +160,14 @@ on_adopted(void *arg)
 	struct cij_error err;
 
 	daemon->server = server_new(
-		daemon->sv.base, daemon->run_fd, daemon->conf.user_only, daemon->registry, &err);
+		daemon->run_fd, group_of(daemon->conf.group), daemon->registry, &err);
 	if (!daemon->server) {
 		log_error("%s", err.desc);
 		daemon->failed = true;
 		event_base_loopbreak(daemon->sv.base);
 		return;
 	}
+	lease_reset_begin(daemon->registry);
 	log_id(LOG_ID_READY, LOG_NOTICE, "ready: %zu guests under %s, %zu running; socket %s/%s",
 		counts.total, daemon->conf.guests_dir, counts.running, daemon->conf.run_dir,
 		CIJ_SOCKET_NAME);
@@ -194,9 +209,12 @@ set_up(struct daemon *daemon)
 	if (!sv->base)
 		abort();
 	sv->conf = &daemon->conf;
-	sv->rule = (struct access_rule){geteuid(), group_id("cijqemu-admin")};
+	sv->rule = (struct access_rule){geteuid(), group_of(daemon->conf.admin_group)};
 	sv->notify = notify_new();
-	sv->ports = ports_new();
+	sv->history = history_new(daemon->state_fd);
+	sv->leases = leases_new(sv->base, daemon->state_fd, sv->notify);
+	sv->ports = ports_new(daemon->conf.port_first, daemon->conf.port_last);
+	sv->admission = admission_new(&daemon->conf, NULL);
 	sv->probes = probes_new(sv->base);
 	sv->consoles = console_hub_new(sv->base);
 	sv->logcuts = logcuts_new(sv->base);
@@ -212,6 +230,7 @@ tear_down(struct daemon *daemon)
 {
 	struct services *sv = &daemon->sv;
 
+	leases_close(sv->leases);
 	server_free(daemon->server);
 	service_free(daemon->service);
 	registry_free(daemon->registry);
@@ -222,7 +241,10 @@ tear_down(struct daemon *daemon)
 	proc_forget_all();
 	monitor_forget_all();
 	ports_free(sv->ports);
+	admission_free(sv->admission);
 	notify_free(sv->notify);
+	history_free(sv->history);
+	leases_free(sv->leases);
 	event_free(daemon->term);
 	event_free(daemon->intr);
 	event_free(daemon->hup);
@@ -244,7 +266,6 @@ run(struct daemon *daemon)
 	counts = registry_count(daemon->registry);
 	if (!daemon->failed)
 		log_notice("stopping; %zu guests go on", counts.running);
-	unlinkat(daemon->run_fd, CIJ_SOCKET_NAME, 0);
 	tear_down(daemon);
 	return daemon->failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
@@ -259,7 +280,8 @@ complain(const struct cij_error *err)
 int
 main(int argc, char **argv)
 {
-	struct daemon daemon = {.run_fd = -1, .sv = {.guests_fd = -1, .run_fd = -1}};
+	struct daemon daemon = {
+		.run_fd = -1, .state_fd = -1, .sv = {.guests_fd = -1, .run_fd = -1}};
 	struct cij_error err;
 	int ret;
 
@@ -284,6 +306,8 @@ main(int argc, char **argv)
 		close(daemon.sv.run_fd);
 	if (daemon.run_fd >= 0)
 		close(daemon.run_fd);
+	if (daemon.state_fd >= 0)
+		close(daemon.state_fd);
 	daemon_conf_clear(&daemon.conf);
 	return ret;
 }

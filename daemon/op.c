@@ -7,7 +7,6 @@
 #include "daemon/clock.h"
 #include "daemon/conn.h"
 #include "daemon/strv.h"
-#include "daemon/users.h"
 #include "proto/message.h"
 #include "proto/text.h"
 
@@ -29,6 +28,7 @@ static const struct op *const ops[] = {
 	&op_guest_restart,
 	&op_guest_resume,
 	&op_guest_set,
+	&op_guest_share,
 	&op_guest_start,
 	&op_guest_stop,
 	&op_guest_validate,
@@ -36,12 +36,16 @@ static const struct op *const ops[] = {
 	&op_hmp,
 	&op_host_down,
 	&op_host_up,
+	&op_lease_acquire,
+	&op_lease_release,
 	&op_qmp_attach,
 	&op_qmp_execute,
 	&op_query_daemon,
 	&op_query_devices,
 	&op_query_guest,
 	&op_query_guests,
+	&op_query_history,
+	&op_query_leases,
 	&op_query_operations,
 	&op_query_qemu,
 };
@@ -92,30 +96,27 @@ static const struct cij_field envelope_fields[] = {
 };
 static const struct cij_table envelope_table = CIJ_TABLE(envelope_fields, struct envelope, NULL);
 
-/* Who may, in words. */
-static int
-denied(const struct request *request, struct cij_error *err)
-{
-	const char *owner = user_name(guest_uid(request->guest));
-	_cleanup_free_ char *uid = str_printf("uid %u", (unsigned)guest_uid(request->guest));
-
-	return cij_error_set(err, CIJ_E_DENIED,
-		"you may not %s '%s': its owner (%s)%s and admins may", request->op->name,
-		request->guest_name, owner ? owner : uid,
-		request->op->access == ACCESS_OWN ? "" : ", those it is shared with");
-}
-
 /* The guest that the request is about, and whether the peer may. */
 static int
 resolve_guest(struct request *request, const char *name, struct cij_error *err)
 {
+	const struct op *op = request->op;
+
 	request->guest = registry_find(request->registry, name, err);
 	if (!request->guest)
 		return -1;
-	request->guest_name = str_copy(name);
-	request->access = access_level(conn_rule(request->conn), &request->peer,
-		guest_uid(request->guest), guest_shared_with(request->guest, &request->peer));
-	return request->access >= request->op->access ? 0 : denied(request, err);
+	request->access = guest_access_now(request->guest, &request->peer);
+	if (op->despite_lease)
+		return guest_allow_despite_lease(
+			request->guest, &request->peer, op->access, op->name, err);
+	return guest_allow(request->guest, &request->peer, op->access, op->name, err);
+}
+
+/* Whether its first argument is a guest's name, that of one to be made too. */
+static bool
+names_guest(const struct op *op)
+{
+	return op->table->n_fields > 0 && strcmp(op->table->fields[0].name, "guest") == 0;
 }
 
 static int
@@ -124,16 +125,23 @@ decode(struct request *request, struct json_object *arguments, struct cij_error 
 	_cleanup_problems_ struct cij_problems problems = {0};
 	_cleanup_json_ struct json_object *nothing = json_object_new_object();
 	const struct cij_table *table = request->op->table;
+	int bad;
 
 	request->args = calloc(1, table->size);
 	if (!request->args)
 		abort();
-	if (cij_table_decode(table, arguments ? arguments : nothing, request->args, "", &problems) <
-		0)
+	bad = cij_table_decode(
+		table, arguments ? arguments : nothing, request->args, "", &problems);
+	/* Also of what is refused below: the audit names whom it was about. */
+	if (names_guest(request->op))
+		request->guest_name = str_copy(*(char **)request->args);
+	if (bad < 0)
 		return cij_problems_to_error(&problems, CIJ_E_BAD_REQUEST, err);
-	if (!request->op->takes_guest)
-		return 0;
-	return resolve_guest(request, *(char **)request->args, err);
+	if (request->op->changes && request->peer.view_only && !request->op->takes_guest) {
+		cij_error_set(err, CIJ_E_DENIED, "you may not %s", request->op->name);
+		return access_view_only_hint(err);
+	}
+	return request->op->takes_guest ? resolve_guest(request, request->guest_name, err) : 0;
 }
 
 static int
@@ -203,6 +211,7 @@ op_describe_all(void)
 
 		cij_json_add_str(item, "name", ops[i]->name);
 		cij_json_add_str(item, "access", access_name(ops[i]->access));
+		cij_json_add_bool(item, "changes", ops[i]->changes);
 		cij_json_add_str(item, "doc", ops[i]->doc);
 		json_object_object_add(item, "arguments", cij_table_describe(ops[i]->table));
 		json_object_array_add(list, item);

@@ -14,6 +14,7 @@ struct op {
 	enum access access; /* to the guest, where it takes one; else whoever may open the socket */
 	bool takes_guest; /* the first member of its arguments is the guest's name, a char * */
 	bool changes; /* something: it is logged */
+	bool despite_lease; /* also while somebody else holds the guest */
 	const struct cij_table *table;
 	/* Answers the request now or later, exactly once. */
 	void (*run)(struct request *request);
@@ -59,6 +60,12 @@ extern const struct op op_query_qemu;
 extern const struct op op_qmp_attach, op_qmp_execute, op_hmp;
 /* op_host.c */
 extern const struct op op_host_up, op_host_down;
+/* op_lease.c */
+extern const struct op op_lease_acquire, op_lease_release, op_query_leases;
+/* op_share.c */
+extern const struct op op_guest_share;
+/* op_history.c */
+extern const struct op op_query_history;
 /* op_daemon.c */
 extern const struct op op_query_daemon, op_query_operations, op_events_subscribe;
 

@@ -175,8 +175,8 @@ console_attach(struct request *request)
 	if (request->access < ACCESS_OPERATE && mode == VIEWER_AUTO)
 		mode = VIEWER_READ_ONLY;
 	if (console && request->access < ACCESS_OPERATE && mode != VIEWER_READ_ONLY)
-		cij_error_set(&err, CIJ_E_DENIED,
-			"you may watch the console of '%s', not type on it", request->guest_name);
+		guest_allow(request->guest, &request->peer, ACCESS_OPERATE,
+			"type on the console of", &err);
 	else if (console && choose_offset(console, args->from, &offset, &err) == 0) {
 		viewer = viewer_new(console, mode, offset, &request->peer);
 		if (conn_upgrade(conn, on_upgraded, viewer, &err) == 0) {
@@ -336,6 +336,7 @@ console_who(struct request *request)
 	writer = status.console ? console_writer(status.console) : NULL;
 	cij_json_add_str(reply, "guest", request->guest_name);
 	json_object_object_add(reply, "writer", writer ? view_who(viewer_peer(writer)) : NULL);
+	json_object_object_add(reply, "lease", guest_lease_view(request->guest));
 	json_object_object_add(reply, "viewers",
 		status.console ? console_viewers_to_json(status.console) : json_object_new_array());
 	request_reply(request, reply);

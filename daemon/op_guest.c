@@ -111,7 +111,6 @@ guest_create(struct request *request)
 	}
 	request->guest = registry_create(
 		request->registry, args->guest, &request->peer, config, &err);
-	request->guest_name = strdup(args->guest);
 	if (request->guest)
 		request_reply_guest(request, false);
 	else

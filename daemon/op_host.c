@@ -9,7 +9,7 @@ is_admin(struct request *request)
 {
 	struct cij_error err;
 
-	if (access_is_admin(conn_rule(request->conn), &request->peer))
+	if (access_is_admin(&registry_services(request->registry)->rule, &request->peer))
 		return true;
 	cij_error_set(&err, CIJ_E_DENIED, "you may not %s: admins may", request->op->name);
 	cij_error_hint(&err, "members of group cijqemu-admin are admins");

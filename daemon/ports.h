@@ -2,23 +2,33 @@
 #ifndef DAEMON_PORTS_H
 #define DAEMON_PORTS_H
 
-/* Guests without a port of their own are given one from here up. */
-#define PORTS_FIRST 2022
-
-/* How many are tried for one guest before the start fails. */
-#define PORTS_TRIES 4096
+#include <stddef.h>
 
 struct ports;
-struct ports *ports_new(void);
+
+/* Guests without a port of their own are given one from @first to @last. */
+struct ports *ports_new(int first, int last);
 void ports_free(struct ports *ports);
 
-/* Takes the first port from @from up that none of our guests holds. 0 when there is none. */
-int ports_take(struct ports *ports, int from);
+int ports_first(const struct ports *ports);
+int ports_last(const struct ports *ports);
 
-/* Takes this very port. 0, or -1 when another guest holds it. */
-int ports_take_this(struct ports *ports, int port);
+/*
+ * Takes the first port of the range from @from up that none of our guests holds, for @guest (a
+ * pointer that means it) of @name. 0 when there is none.
+ */
+int ports_take(struct ports *ports, int from, const void *guest, const char *name);
 
-/* 0 is fine. */
+/* Takes this very port, also outside of the range. 0, or -1 when a guest holds it. */
+int ports_take_this(struct ports *ports, int port, const void *guest, const char *name);
+
+/* What is not held is fine. */
 void ports_give_back(struct ports *ports, int port);
+/* All that @guest holds. */
+void ports_give_back_all(struct ports *ports, const void *guest);
+
+/* Writes who has @port: "guest 'emujoe'", "sshd (pid 812)", "a process of uid 1003", "somebody".
+ * Returns @buf. */
+const char *ports_holder(const struct ports *ports, int port, char *buf, size_t size);
 
 #endif

@@ -535,6 +535,13 @@ binary_under(const char *home)
 	return str_printf("%s/bin/qemu-system-x86_64", home);
 }
 
+/* With the rights that the caller acts with: access() alone would judge by those of the daemon. */
+static bool
+can_execute(const char *file)
+{
+	return faccessat(AT_FDCWD, file, X_OK, AT_EACCESS) == 0;
+}
+
 static char *
 find_on_path(void)
 {
@@ -545,7 +552,7 @@ find_on_path(void)
 	while ((dir = strsep(&rest, ":"))) {
 		_cleanup_free_ char *file = str_printf("%s/qemu-system-x86_64", dir);
 
-		if (*dir == '/' && access(file, X_OK) == 0)
+		if (*dir == '/' && can_execute(file))
 			return steal_ptr(file);
 	}
 	return NULL;
@@ -558,7 +565,7 @@ probe_find_qemu(const char *home, const char *daemon_home, struct cij_error *err
 
 	if (!home)
 		home = daemon_home;
-	if (!home && access("/opt/qemu-nvme/bin/qemu-system-x86_64", X_OK) == 0)
+	if (!home && can_execute("/opt/qemu-nvme/bin/qemu-system-x86_64"))
 		home = "/opt/qemu-nvme";
 	file = home ? binary_under(home) : find_on_path();
 	if (!file) {
@@ -568,7 +575,7 @@ probe_find_qemu(const char *home, const char *daemon_home, struct cij_error *err
 			"qemu_home to where QEMU is installed");
 		return NULL;
 	}
-	if (access(file, X_OK) < 0) {
+	if (!can_execute(file)) {
 		cij_error_errno(
 			err, CIJ_E_QEMU_FAILED, errno, "QEMU '%s' cannot be executed", file);
 		cij_error_hint(err,

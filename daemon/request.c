@@ -4,7 +4,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/conn.h"
-#include "daemon/log.h"
+#include "daemon/history.h"
 #include "daemon/op.h"
 #include "daemon/view.h"
 #include "proto/message.h"
@@ -19,16 +19,18 @@ request_raw_argument(const struct request *request, const char *name, const char
 	       cij_json_raw_member(arguments, n, name, at, len);
 }
 
-/* One journal line for each operation that changes something: who, what, result, how long. */
+/* Each operation that changes something, or would have: who, what, result, how long. */
 static void
 audit(const struct request *request, const struct cij_error *err)
 {
-	if (!request->op->changes || request->no_audit)
-		return;
-	log_info("uid %u pid %d: %s %s: %s (%.0f ms)", (unsigned)request->peer.uid,
-		(int)request->peer.pid, request->what ? request->what : request->op->name,
-		request->guest_name ? request->guest_name : "", err ? err->desc : "done",
-		(clock_mono() - request->began) * 1000);
+	struct deed deed = {.by = &request->peer,
+		.operation = request->what ? request->what : request->op->name,
+		.guest = request->guest_name,
+		.err = err,
+		.seconds = clock_mono() - request->began};
+
+	if (request->op->changes && !request->no_audit)
+		history_add(registry_services(request->registry)->history, &deed);
 }
 
 static void

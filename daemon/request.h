@@ -28,6 +28,8 @@ struct request {
 	char *what; /* for the journal, in the place of the operation's name; NULL: that */
 	bool no_audit; /* it turned out to change nothing */
 	double began; /* monotonic */
+	/* The client went away: for work that is of no use then. May be NULL, may answer. */
+	void (*gone)(struct request *request);
 };
 
 /* The argument's text as the client wrote it, inside op->run(). False when that cannot be told. */

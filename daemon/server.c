@@ -12,7 +12,6 @@
 #include "cijqemu/protocol.h"
 #include "daemon/conn.h"
 #include "daemon/log.h"
-#include "daemon/users.h"
 #include "proto/message.h"
 
 /* Connections at once, in all and of one user: nobody can take the daemon away from the others. */
@@ -28,13 +27,23 @@ struct link {
 	uid_t uid;
 };
 
-struct server {
-	struct event_base *base; /* weak */
-	struct registry *registry; /* weak */
-	struct access_rule rule;
-	bool user_only;
+struct listener {
+	struct server *server; /* weak */
+	const char *name; /* in RUNDIR; NULL: does not listen */
+	bool view_only;
 	int fd;
-	struct event *accept, *backoff;
+	struct event *accept;
+};
+
+/* The read-write socket and the read-only one. */
+#define LISTENERS 2
+
+struct server {
+	struct registry *registry; /* weak */
+	const struct services *sv; /* weak */
+	int run_fd; /* weak */
+	struct listener listeners[LISTENERS];
+	struct event *backoff;
 	LIST_HEAD(, link) conns;
 	size_t n_conns;
 };
@@ -90,8 +99,10 @@ count_of(const struct server *server, uid_t uid)
 }
 
 static void
-admit(struct server *server, int fd)
+admit(struct listener *listener, int fd)
 {
+	struct server *server = listener->server;
+	const struct services *sv = server->sv;
 	struct peer peer;
 	struct link *link;
 
@@ -99,7 +110,8 @@ admit(struct server *server, int fd)
 		close(fd);
 		return;
 	}
-	if (server->user_only && peer.uid != server->rule.daemon_uid && peer.uid != 0) {
+	peer.view_only = listener->view_only;
+	if (sv->conf->user_only && peer.uid != sv->rule.daemon_uid && peer.uid != 0) {
 		turn_away(fd, CIJ_E_DENIED, "this daemon serves only the user who runs it");
 		return;
 	}
@@ -113,8 +125,7 @@ admit(struct server *server, int fd)
 	if (!link)
 		abort();
 	link->uid = peer.uid;
-	link->conn = conn_new(
-		server->base, fd, &peer, &server->rule, server->registry, &server_conn_ops, server);
+	link->conn = conn_new(sv->base, fd, &peer, server->registry, &server_conn_ops, server);
 	LIST_INSERT_HEAD(&server->conns, link, link);
 	server->n_conns++;
 }
@@ -122,16 +133,19 @@ admit(struct server *server, int fd)
 static void
 on_accept(evutil_socket_t fd, short what, void *arg)
 {
-	struct server *server = arg;
+	struct listener *listener = arg;
+	struct server *server = listener->server;
 	int conn = sock_accept(fd);
 
 	if (conn >= 0) {
-		admit(server, conn);
+		admit(listener, conn);
 		return;
 	}
 	if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
 		log_warn("cannot accept a connection: %s", strerror(errno));
-		event_del(server->accept);
+		for (size_t i = 0; i < LISTENERS; i++)
+			if (server->listeners[i].accept)
+				event_del(server->listeners[i].accept);
 		event_add(server->backoff, &(struct timeval){BACKOFF_SECONDS, 0});
 	}
 }
@@ -141,42 +155,56 @@ on_backoff(evutil_socket_t fd, short what, void *arg)
 {
 	struct server *server = arg;
 
-	event_add(server->accept, NULL);
+	for (size_t i = 0; i < LISTENERS; i++)
+		if (server->listeners[i].accept)
+			event_add(server->listeners[i].accept, NULL);
 }
 
-/* Root's socket is for group cijqemu, where the machine has it; a user's own is the user's. */
-static mode_t
-socket_mode(gid_t group)
+/* Opens a socket of @mode for @group, (gid_t)-1: as it is. */
+static int
+listen_on(struct server *server, struct listener *listener, const char *name, mode_t mode,
+	gid_t group, struct cij_error *err)
 {
-	return geteuid() == 0 && group != (gid_t)-1 ? 0660 : 0600;
+	listener->fd = sock_listen_at(server->run_fd, name, mode, err);
+	if (listener->fd < 0)
+		return -1;
+	listener->server = server;
+	listener->name = name;
+	if (group != (gid_t)-1 && fchownat(server->run_fd, name, 0, group, AT_SYMLINK_NOFOLLOW) < 0)
+		log_warn(
+			"cannot give '%s' to group %u: %s", name, (unsigned)group, strerror(errno));
+	listener->accept = event_new(
+		server->sv->base, listener->fd, EV_READ | EV_PERSIST, on_accept, listener);
+	if (!listener->accept)
+		abort();
+	event_add(listener->accept, NULL);
+	return 0;
 }
 
 struct server *
-server_new(struct event_base *base, int run_fd, bool user_only, struct registry *registry,
-	struct cij_error *err)
+server_new(int run_fd, gid_t group, struct registry *registry, struct cij_error *err)
 {
 	struct server *server = calloc(1, sizeof(*server));
-	gid_t group = group_id("cijqemu");
+	/* Root's socket is for the group, where the machine has it; a user's own is the user's. */
+	bool shared = geteuid() == 0 && group != (gid_t)-1;
 
 	if (!server)
 		abort();
-	server->base = base;
 	server->registry = registry;
-	server->user_only = user_only;
-	server->rule = registry_services(registry)->rule;
-	server->fd = sock_listen_at(run_fd, CIJ_SOCKET_NAME, socket_mode(group), err);
-	if (server->fd < 0) {
-		free(server);
+	server->sv = registry_services(registry);
+	server->run_fd = run_fd;
+	server->backoff = evtimer_new(server->sv->base, on_backoff, server);
+	if (!server->backoff)
+		abort();
+	server->listeners[1].view_only = true;
+	if (listen_on(server, &server->listeners[0], CIJ_SOCKET_NAME, shared ? 0660 : 0600,
+		    shared ? group : (gid_t)-1, err) < 0 ||
+		(!server->sv->conf->user_only &&
+			listen_on(server, &server->listeners[1], CIJ_SOCKET_RO_NAME, 0666,
+				(gid_t)-1, err) < 0)) {
+		server_free(server);
 		return NULL;
 	}
-	if (geteuid() == 0 && group != (gid_t)-1 &&
-		fchownat(run_fd, CIJ_SOCKET_NAME, 0, group, AT_SYMLINK_NOFOLLOW) < 0)
-		log_warn("cannot give the socket to group cijqemu: %s", strerror(errno));
-	server->accept = event_new(base, server->fd, EV_READ | EV_PERSIST, on_accept, server);
-	server->backoff = evtimer_new(base, on_backoff, server);
-	if (!server->accept || !server->backoff)
-		abort();
-	event_add(server->accept, NULL);
 	return server;
 }
 
@@ -192,8 +220,13 @@ server_free(struct server *server)
 		conn_free(link->conn);
 		free(link);
 	}
-	event_free(server->accept);
+	for (size_t i = 0; i < LISTENERS; i++) {
+		if (!server->listeners[i].name)
+			continue;
+		unlinkat(server->run_fd, server->listeners[i].name, 0);
+		event_free(server->listeners[i].accept);
+		close(server->listeners[i].fd);
+	}
 	event_free(server->backoff);
-	close(server->fd);
 	free(server);
 }

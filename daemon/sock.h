@@ -17,6 +17,7 @@ struct peer {
 	pid_t pid; /* at connect time; only good for telling people */
 	gid_t groups[PEER_GROUPS_MAX];
 	int n_groups;
+	bool view_only; /* came by a socket that is for looking: may do no more */
 };
 
 /*

@@ -2,51 +2,227 @@
 
 #include <grp.h>
 #include <pwd.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cijqemu/cleanup.h"
+#include "daemon/clock.h"
+#include "daemon/strv.h"
 
-/* Users who are looked up again and again, in a ring; the file is small, reading it is 20 µs. */
-#define CACHE_SIZE 64
+/* How often the files are looked at: 'list' asks for a name a guest. */
+#define LOOK_SECONDS 1
 
-static struct {
+struct user {
 	uid_t uid;
-	char name[64]; /* "" = not in the file */
-} cache[CACHE_SIZE];
-static unsigned cached, next_slot;
+	gid_t gid;
+	char *name;
+	size_t line; /* of two with one uid the first counts, as for getpwuid() */
+};
+
+struct group_entry {
+	gid_t gid;
+	char *name;
+	struct strv members;
+};
+
+/* A file as it was when it was read. */
+struct source {
+	const char *path; /* weak */
+	struct stat st;
+	double looked; /* monotonic; 0: never */
+};
+
+static struct source passwd_file = {.path = "/etc/passwd"}, group_file = {.path = "/etc/group"};
+static struct user *users; /* by uid */
+static size_t n_users;
+static struct group_entry *groups;
+static size_t n_groups;
+
+/* Whether the file must be read (again). */
+static bool
+has_changed(struct source *source)
+{
+	double now = clock_mono();
+	struct stat st;
+
+	if (source->looked && now - source->looked < LOOK_SECONDS)
+		return false;
+	if (stat(source->path, &st) < 0)
+		st = (struct stat){0};
+	if (source->looked && st.st_ino == source->st.st_ino && st.st_size == source->st.st_size &&
+		st.st_mtim.tv_sec == source->st.st_mtim.tv_sec &&
+		st.st_mtim.tv_nsec == source->st.st_mtim.tv_nsec) {
+		source->looked = now;
+		return false;
+	}
+	source->looked = now;
+	source->st = st;
+	return true;
+}
+
+static void *
+grow(void *array, size_t n, size_t size)
+{
+	/* By powers of two. */
+	if (n & (n - 1))
+		return array;
+	array = realloc(array, (n ? n * 2 : 1) * size);
+	if (!array)
+		abort();
+	return array;
+}
+
+static int
+by_uid(const void *a, const void *b)
+{
+	const struct user *one = a, *two = b;
+
+	if (one->uid != two->uid)
+		return one->uid < two->uid ? -1 : 1;
+	return one->line < two->line ? -1 : one->line > two->line;
+}
+
+static void
+read_users(void)
+{
+	_cleanup_fclose_ FILE *file = NULL;
+	struct passwd *entry;
+
+	if (!has_changed(&passwd_file))
+		return;
+	for (size_t i = 0; i < n_users; i++)
+		free(users[i].name);
+	n_users = 0;
+	free(steal_ptr(users));
+	file = fopen(passwd_file.path, "re");
+	while (file && (entry = fgetpwent(file))) {
+		users = grow(users, n_users, sizeof(*users));
+		users[n_users] = (struct user){
+			entry->pw_uid, entry->pw_gid, str_copy(entry->pw_name), n_users};
+		n_users++;
+	}
+	if (n_users)
+		qsort(users, n_users, sizeof(*users), by_uid);
+}
+
+static void
+read_groups(void)
+{
+	_cleanup_fclose_ FILE *file = NULL;
+	struct group *entry;
+
+	if (!has_changed(&group_file))
+		return;
+	for (size_t i = 0; i < n_groups; i++) {
+		free(groups[i].name);
+		strv_clear(&groups[i].members);
+	}
+	n_groups = 0;
+	free(steal_ptr(groups));
+	file = fopen(group_file.path, "re");
+	while (file && (entry = fgetgrent(file))) {
+		groups = grow(groups, n_groups, sizeof(*groups));
+		groups[n_groups] = (struct group_entry){
+			entry->gr_gid, str_copy(entry->gr_name), {0}};
+		for (char **member = entry->gr_mem; *member; member++)
+			strv_add(&groups[n_groups].members, *member);
+		n_groups++;
+	}
+}
+
+static const struct user *
+find_user(uid_t uid)
+{
+	size_t low = 0, high;
+
+	read_users();
+	for (high = n_users; low < high;) {
+		size_t mid = (low + high) / 2;
+
+		if (users[mid].uid < uid)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low < n_users && users[low].uid == uid ? &users[low] : NULL;
+}
 
 const char *
 user_name(uid_t uid)
 {
-	_cleanup_fclose_ FILE *file = NULL;
-	struct passwd *entry;
-	unsigned slot;
+	const struct user *user = find_user(uid);
 
-	for (unsigned i = 0; i < cached; i++)
-		if (cache[i].uid == uid)
-			return *cache[i].name ? cache[i].name : NULL;
-	slot = next_slot++ % CACHE_SIZE;
-	if (cached < CACHE_SIZE)
-		cached++;
-	cache[slot].uid = uid;
-	cache[slot].name[0] = '\0';
-	file = fopen("/etc/passwd", "re");
-	while (file && (entry = fgetpwent(file)))
-		if (entry->pw_uid == uid && strlen(entry->pw_name) < sizeof(cache[slot].name)) {
-			strcpy(cache[slot].name, entry->pw_name);
-			return cache[slot].name;
-		}
-	return NULL;
+	return user ? user->name : NULL;
 }
 
-gid_t
-group_id(const char *name)
+bool
+user_id(const char *name, uid_t *uid)
 {
-	_cleanup_fclose_ FILE *file = fopen("/etc/group", "re");
-	struct group *entry;
+	read_users();
+	for (size_t i = 0; i < n_users; i++)
+		if (strcmp(users[i].name, name) == 0) {
+			*uid = users[i].uid;
+			return true;
+		}
+	return false;
+}
 
-	while (file && (entry = fgetgrent(file)))
-		if (strcmp(entry->gr_name, name) == 0)
-			return entry->gr_gid;
-	return (gid_t)-1;
+bool
+group_id(const char *name, gid_t *gid)
+{
+	read_groups();
+	for (size_t i = 0; i < n_groups; i++)
+		if (strcmp(groups[i].name, name) == 0) {
+			*gid = groups[i].gid;
+			return true;
+		}
+	return false;
+}
+
+bool
+user_primary_group(uid_t uid, gid_t *gid)
+{
+	const struct user *user = find_user(uid);
+
+	if (!user)
+		return false;
+	*gid = user->gid;
+	return true;
+}
+
+bool
+user_has_group(uid_t uid, gid_t gid)
+{
+	const struct user *user = find_user(uid);
+
+	if (!user || user->gid == gid)
+		return user != NULL;
+	read_groups();
+	for (size_t i = 0; i < n_groups; i++)
+		for (size_t k = 0; groups[i].gid == gid && k < groups[i].members.n; k++)
+			if (strcmp(groups[i].members.items[k], user->name) == 0)
+				return true;
+	return false;
+}
+
+bool
+id_parse(const char *text, unsigned *id)
+{
+	unsigned long long n;
+
+	if (!*text || strspn(text, "0123456789") != strlen(text) || strlen(text) > 10)
+		return false;
+	n = strtoull(text, NULL, 10);
+	if (n >= (uid_t)-1)
+		return false;
+	*id = (unsigned)n;
+	return true;
+}
+
+void
+users_use(const char *passwd, const char *group)
+{
+	passwd_file = (struct source){.path = passwd};
+	group_file = (struct source){.path = group};
 }

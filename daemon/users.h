@@ -1,14 +1,32 @@
-/* Names of local users and groups, from the files themselves: NSS may block for a minute. */
+/*
+ * Names of local users and groups, from the files themselves: NSS may block for a minute. The files
+ * are read again when they have changed, which is looked for once a second at most.
+ */
 #ifndef DAEMON_USERS_H
 #define DAEMON_USERS_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 /* The name of @uid in /etc/passwd; NULL for others (the client asks NSS). Valid until the next
- * call. */
+ * call of any function here. */
 const char *user_name(uid_t uid);
 
-/* The gid of group @name in /etc/group, or (gid_t)-1. */
-gid_t group_id(const char *name);
+/* The uid of user @name, the gid of group @name. Returns false for those that are not in the files.
+ */
+bool user_id(const char *name, uid_t *uid);
+bool group_id(const char *name, gid_t *gid);
+
+/* The primary group of @uid. Returns false for a user who is not in the file. */
+bool user_primary_group(uid_t uid, gid_t *gid);
+
+/* Whether the user @uid of the file has the group @gid, as the primary one or as a member. */
+bool user_has_group(uid_t uid, gid_t gid);
+
+/* A decimal number that fits an id, (uid_t)-1 excepted, as "1003". Returns false for other text. */
+bool id_parse(const char *text, unsigned *id);
+
+/* Reads these files from here on; for tests. */
+void users_use(const char *passwd, const char *group);
 
 #endif

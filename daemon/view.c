@@ -177,7 +177,7 @@ view_guest(struct guest *guest)
 	json_object_object_add(obj, "console", view_console(guest, &status));
 	add_number(obj, "run", status.run > 0, status.run);
 	add_number(obj, "uptime_s", status.uptime >= 0, (int64_t)status.uptime);
-	json_object_object_add(obj, "lease", NULL);
+	json_object_object_add(obj, "lease", guest_lease_view(guest));
 	cij_json_add_int(obj, "restarts", status.restarts);
 	add_number(obj, "restart_in_s", status.restart_in >= 0, (int64_t)(status.restart_in + 0.5));
 	cij_json_add_bool(obj, "gave_up", status.gave_up);

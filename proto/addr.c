@@ -89,6 +89,24 @@ connect_own(void)
 	return cij_unix_connect(path);
 }
 
+/* The socket beside it that is for everybody, to look only; -1 with EACCES where there is none. */
+static int
+connect_read_only(const char *path)
+{
+	size_t len = strlen(path), name = strlen(CIJ_SOCKET_NAME);
+	_cleanup_free_ char *beside = NULL;
+	int fd = -1;
+
+	if (len >= name && strcmp(path + len - name, CIJ_SOCKET_NAME) == 0) {
+		if (asprintf(&beside, "%.*s%s", (int)(len - name), path, CIJ_SOCKET_RO_NAME) < 0)
+			abort();
+		fd = cij_unix_connect(beside);
+	}
+	if (fd < 0)
+		errno = EACCES;
+	return fd;
+}
+
 int
 cij_daemon_connect(const char *path, struct cij_error *err)
 {
@@ -102,6 +120,8 @@ cij_daemon_connect(const char *path, struct cij_error *err)
 	if (!path)
 		path = CIJ_SYSTEM_RUN_DIR "/" CIJ_SOCKET_NAME;
 	fd = cij_unix_connect(path);
+	if (fd < 0 && errno == EACCES)
+		fd = connect_read_only(path);
 	if (fd < 0)
 		unreachable(err, path, errno);
 	return fd;

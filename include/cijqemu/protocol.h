@@ -20,6 +20,7 @@
 #define CIJ_GUEST_NAME_MAX 63
 
 #define CIJ_SOCKET_NAME "cijqemud.sock"
+#define CIJ_SOCKET_RO_NAME "cijqemud-ro.sock" /* for everybody, to look only */
 #define CIJ_SYSTEM_RUN_DIR "/run/cijqemu"
 
 /* Defaults of requests, in seconds. */

@@ -50,32 +50,42 @@ who_is_an_admin(void **state)
 static void
 ports_are_held_once(void **state)
 {
-	struct ports *ports = ports_new();
+	struct ports *ports = ports_new(2022, 2025);
+	int a, b; /* guests, by their addresses */
+	char who[64];
 
-	assert_int_equal(ports_take(ports, PORTS_FIRST), 2022);
-	assert_int_equal(ports_take(ports, PORTS_FIRST), 2023);
-	assert_int_equal(ports_take_this(ports, 2022), -1);
-	assert_int_equal(ports_take_this(ports, 2024), 0);
-	assert_int_equal(ports_take(ports, PORTS_FIRST), 2025);
+	assert_int_equal(ports_take(ports, 0, &a, "a"), 2022);
+	assert_int_equal(ports_take(ports, 0, &a, "a"), 2023);
+	assert_int_equal(ports_take_this(ports, 2022, &b, "b"), -1);
+	assert_int_equal(ports_take_this(ports, 2024, &b, "b"), 0);
+	assert_int_equal(ports_take(ports, 0, &a, "a"), 2025);
 	ports_give_back(ports, 2023);
 	ports_give_back(ports, 2023); /* twice is fine */
-	assert_int_equal(ports_take(ports, PORTS_FIRST), 2023);
+	assert_int_equal(ports_take(ports, 0, &a, "a"), 2023);
+	assert_int_equal(ports_take(ports, 0, &a, "a"), 0); /* the range is used up */
+	assert_int_equal(ports_take_this(ports, 8080, &a, "a"), 0); /* outside of it */
+	assert_string_equal(ports_holder(ports, 2024, who, sizeof(who)), "guest 'b'");
+	assert_string_equal(ports_holder(ports, 8080, who, sizeof(who)), "guest 'a'");
+	ports_give_back_all(ports, &a);
+	assert_int_equal(ports_take(ports, 0, &b, "b"), 2022);
+	assert_int_equal(ports_take_this(ports, 2024, &a, "a"), -1);
+	assert_string_equal(ports_holder(ports, 1, who, sizeof(who)), "somebody");
 	ports_free(ports);
 }
 
 static void
 ports_have_an_end(void **state)
 {
-	struct ports *ports = ports_new();
+	struct ports *ports = ports_new(1, 65535);
+	int b;
 
-	assert_int_equal(ports_take(ports, 65535), 65535);
-	assert_int_equal(ports_take(ports, 65535), 0);
-	assert_int_equal(ports_take(ports, 65536), 0);
-	assert_int_equal(ports_take(ports, 0), 0);
-	assert_int_equal(ports_take(ports, -1), 0);
-	assert_int_equal(ports_take_this(ports, 0), -1);
-	assert_int_equal(ports_take_this(ports, -5), -1);
-	assert_int_equal(ports_take_this(ports, 65536), -1);
+	assert_int_equal(ports_take(ports, 65535, &b, "b"), 65535);
+	assert_int_equal(ports_take(ports, 65535, &b, "b"), 0);
+	assert_int_equal(ports_take(ports, 65536, &b, "b"), 0);
+	assert_int_equal(ports_take(ports, -1, &b, "b"), 1);
+	assert_int_equal(ports_take_this(ports, 0, &b, "b"), -1);
+	assert_int_equal(ports_take_this(ports, -5, &b, "b"), -1);
+	assert_int_equal(ports_take_this(ports, 65536, &b, "b"), -1);
 	ports_give_back(ports, 0);
 	ports_give_back(ports, -1);
 	ports_give_back(ports, 65536);

@@ -1,0 +1,160 @@
+/* Who may do what to a guest: the rule of access.h with its owner, its shares and its lease. */
+#include "daemon/guest_impl.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/users.h"
+
+/* Of the names that a guest is shared with, so many bytes are told in a denial. */
+#define SHARES_TOLD_MAX 200
+
+/* Whether "anna", "1003", "@storage" or "@2001" of guest.json means @peer. */
+static bool
+means(const char *share, const struct peer *peer)
+{
+	bool group = share[0] == '@';
+	const char *name = group ? share + 1 : share;
+	unsigned id;
+
+	/* No local user or group has a name of digits alone: such a one is an id. */
+	if (!id_parse(name, &id) && !(group ? group_id(name, &id) : user_id(name, &id)))
+		return false;
+	return group ? peer_in_group(peer, id) : peer->uid == id;
+}
+
+/*
+ * What runs keeps its definition, but not those it is shared with: somebody shut out is out at
+ * once, by hand or by 'share'. A guest.json that cannot be read changes nothing.
+ */
+static void
+refresh_shares(struct guest *guest)
+{
+	_cleanup_problems_ struct cij_problems problems = {0};
+	_cleanup_json_ struct json_object *json = NULL;
+	struct guest_conf conf;
+	struct cij_error err;
+	struct stat st = {0};
+
+	if (guest->state == GS_STOPPED || guest->state == GS_BROKEN || guest->dir_fd < 0)
+		return;
+	{
+		_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
+
+		if (fstatat(guest->dir_fd, "guest.json", &st, AT_SYMLINK_NOFOLLOW) < 0)
+			st = (struct stat){0};
+	}
+	if (memcmp(&st.st_mtim, &guest->share_st.st_mtim, sizeof(st.st_mtim)) == 0 &&
+		st.st_ino == guest->share_st.st_ino && st.st_size == guest->share_st.st_size)
+		return;
+	guest->share_st = st;
+	json = guest_config_read(guest, &err);
+	if (err.class == CIJ_E_NONE && guest_conf_decode(&conf, json, &problems) == 0) {
+		struct cij_list was = guest->conf.share;
+
+		guest->conf.share = conf.share;
+		conf.share = was;
+		guest_conf_clear(&conf);
+	} else if (err.class == CIJ_E_NONE) {
+		guest_conf_clear(&conf);
+	}
+}
+
+bool
+guest_shared_with(const struct guest *guest, const struct peer *peer)
+{
+	char **shares = guest->conf.share.items;
+
+	for (size_t i = 0; i < guest->conf.share.n; i++)
+		if (means(shares[i], peer))
+			return true;
+	return false;
+}
+
+enum access
+guest_access(struct guest *guest, const struct peer *peer)
+{
+	refresh_shares(guest);
+	return access_level(&guest->sv->rule, peer, guest->uid, guest_shared_with(guest, peer));
+}
+
+/* "those it is shared with (bob, @storage)", or "" */
+static const char *
+shared_words(const struct guest *guest, char *buf, size_t size)
+{
+	char **shares = guest->conf.share.items;
+	size_t at;
+
+	buf[0] = '\0';
+	if (guest->conf.share.n == 0)
+		return buf;
+	at = (size_t)snprintf(buf, size, ", those it is shared with (");
+	for (size_t i = 0; i < guest->conf.share.n && at < size; i++) {
+		if (at + strlen(shares[i]) > SHARES_TOLD_MAX) {
+			at += (size_t)snprintf(buf + at, size - at, ", …");
+			break;
+		}
+		at += (size_t)snprintf(buf + at, size - at, "%s%s", i ? ", " : "", shares[i]);
+	}
+	if (at < size)
+		snprintf(buf + at, size - at, ")");
+	return buf;
+}
+
+/* Who may, in words. Always returns -1. */
+static int
+denied(const struct guest *guest, const struct peer *peer, enum access need, const char *what,
+	struct cij_error *err)
+{
+	const char *owner = user_name(guest->uid);
+	char shared[SHARES_TOLD_MAX + 64], uid[32];
+
+	snprintf(uid, sizeof(uid), "uid %u", (unsigned)guest->uid);
+	cij_error_set(err, CIJ_E_DENIED, "you may not %s '%s': its owner (%s)%s and admins may",
+		what, guest->name, owner ? owner : uid,
+		need == ACCESS_OWN ? "" : shared_words(guest, shared, sizeof(shared)));
+	if (peer->view_only)
+		return access_view_only_hint(err);
+	if (need == ACCESS_OWN)
+		return -1;
+	return cij_error_hint(
+		err, "its owner can let you in: 'cijqemuctl share %s --add NAME'", guest->name);
+}
+
+int
+guest_allow_despite_lease(struct guest *guest, const struct peer *peer, enum access need,
+	const char *what, struct cij_error *err)
+{
+	return guest_access(guest, peer) < need ? denied(guest, peer, need, what, err) : 0;
+}
+
+static int
+check_lease(const struct guest *guest, const struct peer *peer, struct cij_error *err)
+{
+	return lease_check(
+		guest->sv->leases, guest->name, peer, access_is_admin(&guest->sv->rule, peer), err);
+}
+
+enum access
+guest_access_now(struct guest *guest, const struct peer *peer)
+{
+	enum access access = guest_access(guest, peer);
+
+	return access > ACCESS_VIEW && check_lease(guest, peer, NULL) < 0 ? ACCESS_VIEW : access;
+}
+
+struct json_object *
+guest_lease_view(const struct guest *guest)
+{
+	return lease_view(guest->sv->leases, guest->name);
+}
+
+int
+guest_allow(struct guest *guest, const struct peer *peer, enum access need, const char *what,
+	struct cij_error *err)
+{
+	if (guest_allow_despite_lease(guest, peer, need, what, err) < 0)
+		return -1;
+	return need > ACCESS_VIEW ? check_lease(guest, peer, err) : 0;
+}

@@ -1,0 +1,431 @@
+"""What a user may plant in a folder of his own: nothing is read, written, shown, ended or started by it that he
+could not do alone."""
+
+import fcntl
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from harness import HANG, alive, wait_until
+from lab import ADMIN, GROUP, OWNER, SHARED, STRANGER, VIEWER, Lab, User, lab, root_only  # noqa: F401
+
+pytestmark = root_only
+
+SECRET = "s3cret-of-root"
+
+
+@pytest.fixture
+def secret(lab):
+    """A file that only root may read, where everybody may look."""
+    path = lab.base / "secret"
+    path.write_text(SECRET + "\n" + "x" * (1 << 20))
+    path.chmod(0o600)
+    before = path.stat()
+    yield path
+    after = path.stat()
+    assert (before.st_ino, before.st_size, before.st_mtime_ns, before.st_mode, before.st_uid) == \
+        (after.st_ino, after.st_size, after.st_mtime_ns, after.st_mode, after.st_uid)
+    assert path.read_text().startswith(SECRET)
+
+
+@pytest.fixture
+def victim(lab):
+    """A file of another user's, which its owner alone may read."""
+    path = lab.base / "victim"
+    path.write_text("victims words\n")
+    os.chown(path, SHARED.uid, SHARED.gid)
+    path.chmod(0o600)
+    yield path
+    assert path.read_text() == "victims words\n" and path.stat().st_uid == SHARED.uid
+
+
+def everything_said(lab):
+    """All that anybody is shown: by the operations, the client and the log."""
+    with lab.connect() as c:
+        said = [json.dumps(c.ask("query-guests")), json.dumps(c.ask("query-history"))]
+        for g in c.call("query-guests"):
+            for op in ("query-guest", "guest-validate", "guest-argv", "console-who"):
+                said.append(json.dumps(c.ask(op, guest=g["guest"])))
+    for args in (["list"], ["validate"], ["events", "--history"]):
+        done = lab.ctl(*args, code=None)
+        said.append(done.stdout + done.stderr)
+    return "\n".join(said) + lab.log_text()
+
+
+def start_fails(lab, name="g", code=None):
+    done = lab.ctl_as(OWNER, "start", name, code=code)
+    assert done.returncode != 0, done
+    assert lab.show(name)["state"] in ("stopped", "broken")
+    return done.stderr
+
+
+# guest.json
+
+
+def test_guest_json_is_a_link(lab, secret):
+    path = lab.folder_of(OWNER, "g")
+    (path / "guest.json").symlink_to(secret)
+    view = lab.show("g")
+    assert view["state"] == "broken" and "link" in view["error"] and view["config"] is None
+    start_fails(lab)
+    lab.ctl_as(OWNER, "set", "g", "cpus=1", code=None)
+    assert SECRET not in everything_said(lab)
+
+
+def test_guest_json_is_a_fifo_or_a_device(lab):
+    path = lab.folder_of(OWNER, "g")
+    os.mkfifo(path / "guest.json")
+    other = lab.folder_of(OWNER, "h")
+    os.mknod(other / "guest.json", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    for name in ("g", "h"):
+        assert "no regular file" in lab.show(name)["error"]
+        start_fails(lab, name)
+
+
+def test_guest_json_is_unreadable_to_its_owner(lab):
+    """A hard link to root's file, as on systems without protected_hardlinks: root would read it."""
+    path = lab.folder_of(OWNER, "g")
+    hidden = lab.base / "hidden.json"
+    hidden.write_text(json.dumps({"memory": "123M", "kernel": {"image": "/etc/" + SECRET}}))
+    hidden.chmod(0o600)
+    os.link(hidden, path / "guest.json")
+    view = lab.show("g")
+    assert view["state"] == "broken" and "Permission denied" in view["error"]
+    assert SECRET not in everything_said(lab)
+
+
+def test_set_writes_as_the_owner_beside_a_link(lab, victim):
+    path = lab.folder_of(OWNER, "g", lab.fake.config())
+    for name in (f".guest.json.{lab.pid}",):
+        (path / name).symlink_to(victim)
+    lab.ctl_as(OWNER, "set", "g", "cpus=2")
+    assert (path / "guest.json").stat().st_uid == OWNER.uid
+
+
+# logs and console
+
+
+@pytest.mark.parametrize("what", ["link to root's folder", "link to another's folder", "file", "another's folder"])
+def test_logs_is_not_a_folder_of_ours(lab, what, tmp_path):
+    path = lab.folder_of(OWNER, "g", lab.fake.config())
+    target = lab.base / "target"
+    target.mkdir(mode=0o755)
+    if "another" in what:
+        os.chown(target, SHARED.uid, SHARED.gid)
+    if "link" in what:
+        (path / "logs").symlink_to(target)
+    elif what == "file":
+        (path / "logs").write_text("")
+    else:
+        (path / "logs").mkdir()
+        os.chown(path / "logs", SHARED.uid, SHARED.gid)
+        (path / "logs").chmod(0o755)
+    assert "logs" in start_fails(lab)
+    assert list(target.iterdir()) == []
+    if what == "another's folder":
+        assert list((path / "logs").iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", ["out", "qemu", "in", "run.json", "index"])
+def test_a_planted_log_of_the_next_run(lab, secret, suffix):
+    path = lab.folder_of(OWNER, "g", lab.fake.config())
+    (path / "logs").mkdir()
+    os.chown(path / "logs", OWNER.uid, OWNER.gid)
+    (path / f"logs/0001.{suffix}").symlink_to(secret)
+    lab.ctl_as(OWNER, "start", "g", code=None)
+    lab.ctl_as(OWNER, "logs", "g", code=None)
+    lab.restart()
+    lab.ctl_as(OWNER, "logs", "g", code=None)
+    assert SECRET not in everything_said(lab)
+
+
+def test_an_old_log_is_a_link_or_a_hard_link(lab, secret, victim):
+    path = lab.folder_of(OWNER, "g", lab.fake.config())
+    lab.ctl_as(OWNER, "start", "g")
+    lab.ctl_as(OWNER, "kill", "g")
+    log = path / "logs/0001.out"
+    log.unlink()
+    log.symlink_to(secret)
+    done = lab.ctl_as(VIEWER, "logs", "g", code=None)
+    assert SECRET not in done.stdout + done.stderr and done.returncode != 0
+    log.unlink()
+    os.link(victim, log)
+    done = lab.ctl_as(VIEWER, "logs", "g", code=None)
+    assert "victims words" not in done.stdout + done.stderr and done.returncode != 0
+
+
+def test_console_log_and_its_temporary_name(lab, secret):
+    path = lab.folder_of(OWNER, "g", lab.fake.config())
+    for name in ("console.log", ".console.log.new", "console.out", "monitor.sock"):
+        (path / name).symlink_to(secret)
+    lab.ctl_as(OWNER, "start", "g")
+    assert os.readlink(path / "console.log") == "logs/0001.out"
+
+
+# The drives and what boots. QEMU itself is the judge of what its user may open: the real one.
+
+
+def real(**more):
+    return {"memory": "64M", "cpus": 1, "accel": "tcg", **more}
+
+
+@pytest.mark.parametrize("config, needs", [
+    ({"boot": {"image": "/etc/shadow", "format": "raw"}}, "Permission denied"),
+    ({"kernel": {"image": "/etc/shadow"}}, "/etc/shadow"),
+    ({"boot": {"image": "SECRET", "format": "raw"}}, "Permission denied"),
+    ({"boot": {"image": "VICTIM", "format": "raw"}}, "Permission denied"),
+    ({"boot": {"image": "link.img", "format": "raw"}}, "Permission denied"),
+    ({"kernel": {"image": "bzImage", "initrd": "SECRET"}}, "SECRET"),
+    ({"boot": {"image": "fifo"}}, "no regular file"),
+    ({"boot": {"image": "/dev/null"}}, "no regular file"),
+    ({"boot": {"image": "/dev/tty"}}, "no regular file"),
+    ({"boot": {"image": "/dev/vda", "format": "raw"}}, ""),
+    ({"boot": {"image": "/root/nothing-there"}}, "Permission denied"),
+])
+def test_a_file_that_is_not_the_owners(lab, secret, victim, tiny, config, needs):
+    os.chmod("/root", 0o700)
+    text = json.dumps(real(**config)).replace("SECRET", str(secret)).replace("VICTIM", str(victim))
+    path = lab.folder_of(OWNER, "g", text)
+    (path / "link.img").symlink_to(secret)
+    os.mkfifo(path / "fifo")
+    shutil.copy(tiny.dir / "bzImage", path / "bzImage")
+    for p in path.iterdir():
+        os.lchown(p, OWNER.uid, OWNER.gid)
+    if "/dev/vda" in text and not os.path.exists("/dev/vda"):
+        pytest.skip("this machine cannot: it has no /dev/vda")
+    said = start_fails(lab)
+    assert needs.replace("SECRET", str(secret)) in said, said
+    assert SECRET not in everything_said(lab) and "victims words" not in everything_said(lab)
+
+
+def test_root_may_what_its_owner_may_not(lab, secret):
+    """The same folder under root starts: it was the owner's rights that stopped it."""
+    lab.folder("g", real(boot={"image": str(secret), "format": "raw"}))
+    lab.ctl("start", "g")
+    assert lab.show("g")["state"] == "running"
+
+
+@pytest.mark.parametrize("plant", ["link", "fifo", "device", "folder", "hard link"])
+def test_a_planted_backing_file(lab, secret, victim, plant):
+    config = lab.fake.config(devices=[{"id": "nvme0", "type": "nvme", "size": "1M"}])
+    if plant != "fifo":
+        config = real(kernel=config["kernel"], devices=config["devices"])
+    path = lab.folder_of(OWNER, "g", config)
+    image = path / "nvme0.img"
+    if plant == "link":
+        image.symlink_to(secret)
+    elif plant == "fifo":
+        os.mkfifo(image)
+    elif plant == "device":
+        os.mknod(image, stat.S_IFBLK | 0o600, os.makedev(254, 0))
+    elif plant == "folder":
+        image.mkdir()
+    else:
+        os.link(secret, image)
+    start_fails(lab)
+    assert SECRET not in everything_said(lab)
+
+
+def test_a_new_backing_file_lands_nowhere_else(lab, secret):
+    path = lab.folder_of(OWNER, "g", lab.fake.config(devices=[{"id": "nvme0", "type": "nvme", "size": "1M"}]))
+    (path / ".nvme0.img.new").symlink_to(secret)
+    lab.ctl_as(OWNER, "start", "g")
+    assert (path / "nvme0.img").stat().st_uid == OWNER.uid
+
+
+def test_a_qemu_that_only_root_may_run(lab):
+    home = lab.base / "private/qemu"
+    (home / "bin").mkdir(parents=True)
+    shutil.copy(lab.fake.home / "bin/qemu-system-x86_64", home / "bin")
+    (lab.base / "private").chmod(0o700)
+    lab.folder_of(OWNER, "g", {**lab.fake.config(), "qemu_home": str(home)})
+    lab.folder_of(OWNER, "h", {**lab.fake.config(), "qemu_home": str(lab.base / "private/none")})
+    there, missing = start_fails(lab), start_fails(lab, "h")
+    # Whether it is there is not told: the two read alike.
+    assert "Permission denied" in there and "Permission denied" in missing
+
+
+def test_a_qemu_of_the_owners_own_runs_as_the_owner(lab):
+    """qemu_home is the owner's word: what is there runs with the owner's rights, from the first question on."""
+    home = lab.base / "own"
+    (home / "bin").mkdir(parents=True)
+    seen = lab.base / "seen"
+    seen.mkdir()
+    seen.chmod(0o777)
+    script = home / "bin/qemu-system-x86_64"
+    script.write_text(f"#!/bin/sh\nid -u >>{seen}/uids\nid -G >>{seen}/groups\nexit 1\n")
+    script.chmod(0o755)
+    lab.folder_of(OWNER, "g", {**lab.fake.config(), "qemu_home": str(home)})
+    start_fails(lab)
+    assert set((seen / "uids").read_text().split()) == {str(OWNER.uid)}
+    assert "0" not in (seen / "groups").read_text().split()
+
+
+# guest.pid
+
+
+def lock_as(user, path):
+    """A process of @user's that holds the lock on a file, as QEMU does."""
+    code = ("import fcntl, sys, time\n"
+            f"f = open({str(path)!r}, 'r+')\n"
+            "fcntl.lockf(f, fcntl.LOCK_EX)\n"
+            "print('locked', flush=True)\n"
+            "time.sleep(300)\n")
+    p = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, **user.as_process)
+    assert p.stdout.readline() == b"locked\n"
+    return p
+
+
+@pytest.mark.parametrize("how", [os.symlink, os.link])
+def test_guest_pid_leads_to_anothers_locked_file(lab, how):
+    """Another daemon's pid file, which its process has locked: that process is not ours to end."""
+    foreign = lab.base / "foreign.pid"
+    foreign.write_text("4194303\n")
+    os.chown(foreign, SHARED.uid, SHARED.gid)
+    foreign.chmod(0o644)
+    holder = lock_as(SHARED, foreign)
+    try:
+        path = lab.folder_of(OWNER, "g", lab.fake.config())
+        how(foreign, path / "guest.pid")
+        lab.restart()
+        assert lab.show("g")["state"] == "stopped"
+        lab.ctl_as(OWNER, "kill", "g")
+        lab.ctl_as(OWNER, "stop", "g")
+        time.sleep(0.2)
+        assert holder.poll() is None
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_guest_pid_of_another_guest_of_the_same_owner(lab):
+    """A link to the pid file of the owner's other guest: the monitor's word on its name decides."""
+    lab.folder_of(OWNER, "one", lab.fake.config())
+    path = lab.folder_of(OWNER, "two", lab.fake.config())
+    lab.ctl_as(OWNER, "start", "one")
+    pid = lab.show("one")["pid"]
+    os.link(lab.guests / "one/guest.pid", path / "guest.pid")
+    lab.restart()
+    view = lab.show("two")
+    assert view["pid"] != pid or view["hung"], view
+    assert lab.show("one")["pid"] == pid and lab.show("one")["state"] == "running"
+
+
+# The folder itself
+
+
+def test_a_folder_that_is_a_link(lab):
+    target = lab.base / "elsewhere"
+    target.mkdir()
+    (target / "guest.json").write_text(json.dumps(lab.fake.config()))
+    (lab.guests / "g").symlink_to(target)
+    os.lchown(lab.guests / "g", OWNER.uid, OWNER.gid)
+    assert lab.show("g")["state"] == "broken" and "link" in lab.show("g")["error"]
+    start_fails(lab)
+    lab.ctl_as(OWNER, "delete", "g", "--yes")
+    assert (target / "guest.json").exists() and not (lab.guests / "g").is_symlink()
+
+
+def test_folders_swapped_between_check_and_use(lab):
+    """Two folders change places all the time; nobody's QEMU ever runs the other's definition."""
+    seen = lab.base / "seen"
+    seen.mkdir()
+    seen.chmod(0o777)
+    homes = {}
+    for user in (OWNER, SHARED):
+        home = lab.base / f"home-{user.name}"
+        (home / "bin").mkdir(parents=True)
+        script = home / "bin/qemu-system-x86_64"
+        script.write_text(f"#!/bin/sh\necho $(id -u) {user.uid} >>{seen}/runs\nexit 1\n")
+        script.chmod(0o755)
+        homes[user] = home
+        lab.folder_of(user, f"dir-{user.name}", {**lab.fake.config(), "qemu_home": str(home)})
+    a, b, g = (lab.guests / n for n in ("dir-owner", "dir-shared", "g"))
+    stop = threading.Event()
+
+    def swap():
+        while not stop.is_set():
+            for d in (a, b):
+                try:
+                    os.rename(d, g)
+                    time.sleep(0)
+                    os.rename(g, d)
+                except OSError:
+                    pass
+
+    t = threading.Thread(target=swap)
+    t.start()
+    try:
+        for _ in range(150):
+            with lab.connect() as c:
+                c.ask("guest-start", guest="g")
+    finally:
+        stop.set()
+        t.join()
+    runs = [line.split() for line in (seen / "runs").read_text().splitlines()] if (seen / "runs").exists() else []
+    assert all(ran_as == folders for ran_as, folders in runs), runs
+
+
+def test_delete_removes_nothing_of_others(lab, secret):
+    """Root's folder inside the owner's: the owner could not empty it, so it stays."""
+    path = lab.folder_of(OWNER, "g", lab.fake.config())
+    (path / "linked").symlink_to(lab.base)
+    (path / "roots").mkdir()
+    (path / "roots/kept").write_text("kept")
+    done = lab.ctl_as(OWNER, "delete", "g", "--yes", code=70)
+    left = list(lab.guests.glob(".g.*.deleted"))
+    assert len(left) == 1 and (left[0] / "roots/kept").read_text() == "kept"
+    assert str(left[0]) in done.stderr
+    assert lab.ctl("list").stdout.count("\n") == 1 and secret.exists()
+
+
+def test_create_over_a_link(lab, secret):
+    (lab.guests / "g").symlink_to(secret)
+    lab.ctl_as(STRANGER, "create", "g", "--memory", "64M", code=65)
+    assert os.readlink(lab.guests / "g") == str(secret)
+
+
+def test_names_with_escapes_and_newlines(lab):
+    """In file names, in guest.json, in a reason for a lease: none reaches a terminal."""
+    nasty = "\x1b]0;owned\x07\n\x9b31m"
+    for name in (nasty, "a\nb", "..", "-rf", "x" * 64):
+        try:
+            (lab.guests / name.replace("/", "_")).mkdir()
+        except (FileExistsError, OSError):
+            pass
+    lab.folder_of(OWNER, "g", json.dumps({**lab.fake.config(), nasty: nasty}))
+    lab.folder_of(OWNER, "h", json.dumps({**lab.fake.config(), "boot": {"image": nasty}}))
+    lab.folder_of(OWNER, "i", json.dumps({**lab.fake.config("say=" + nasty.replace(",", ""), "exit=1")}))
+    lab.folder_of(OWNER, "j", json.dumps({**lab.fake.config(), "share": [nasty]}))
+    start_fails(lab, "i")
+    lab.ctl_as(STRANGER, "start", "j", code=77)
+    for args in (["list"], ["show", "g"], ["show", "h"], ["show", "i"], ["show", "j"], ["validate"], ["status", "i"],
+                 ["share", "j"], ["events", "--history"], ["logs", "i"], ["who", "j"], ["lease"]):
+        done = lab.ctl(*args, code=None)
+        for bad in "\x1b\x07\x9b":
+            assert bad not in done.stdout + done.stderr, (args, done)
+    assert {g["guest"] for g in lab.json("list")} == {"g", "h", "i", "j"}
+    assert "\x1b" not in lab.log_text()
+
+
+def test_sockets_are_nobodys_to_replace(lab):
+    lab.folder_of(OWNER, "g", lab.fake.config())
+    lab.ctl_as(OWNER, "start", "g")
+    for path in [lab.run, *lab.run.rglob("*")]:
+        st = path.lstat()
+        assert st.st_uid == 0 and not (path.is_dir() and st.st_mode & 0o022), path
+    with pytest.raises(PermissionError):
+        from lab import connect_as
+        connect_as(OWNER, lab.run / "guests/g/qemu.sock")
+    for path in [lab.state, *lab.state.rglob("*")]:
+        assert path.stat().st_mode & 0o077 == 0, path
