@@ -108,13 +108,24 @@ open_guests_dir(struct daemon *daemon, struct cij_error *err)
 	return 0;
 }
 
+/* Two daemons would take each other's sockets away. */
+static int
+lock_run_dir(struct daemon *daemon, struct cij_error *err)
+{
+	if (flock(daemon->run_fd, LOCK_EX | LOCK_NB) == 0)
+		return 0;
+	cij_error_set(err, CIJ_E_FAILED, "another cijqemud has its sockets in '%s'",
+		daemon->conf.run_dir);
+	return cij_error_hint(err, "--run-dir names another folder");
+}
+
 static int
 open_folders(struct daemon *daemon, struct cij_error *err)
 {
 	if (open_guests_dir(daemon, err) < 0)
 		return -1;
 	daemon->run_fd = open_own_dir(daemon->conf.run_dir, geteuid() == 0 ? 0755 : 0700, err);
-	if (daemon->run_fd < 0)
+	if (daemon->run_fd < 0 || lock_run_dir(daemon, err) < 0)
 		return -1;
 	daemon->state_fd = open_own_dir(daemon->conf.state_dir, 0700, err);
 	if (daemon->state_fd < 0)
