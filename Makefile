@@ -12,6 +12,11 @@ mandir = $(PREFIX)/share/man
 bashdir = $(PREFIX)/share/bash-completion/completions
 fishdir = $(PREFIX)/share/fish/vendor_completions.d
 zshdir = $(PREFIX)/share/zsh/site-functions
+# Where this machine's systemd looks; empty: no systemd, nothing of it is installed.
+unitdir = $(call pkg,--variable=systemdsystemunitdir,systemd)
+userunitdir = $(call pkg,--variable=systemduserunitdir,systemd)
+sysusersdir = $(call pkg,--variable=sysusersdir,systemd)
+tmpfilesdir = $(call pkg,--variable=tmpfilesdir,systemd)
 
 # WERROR=1 makes warnings errors; SAN=address,undefined builds with sanitizers.
 WARNINGS = -Wall -Wextra -Wshadow=local -Wstrict-prototypes -Wmissing-prototypes \
@@ -122,7 +127,7 @@ check: deps ## run all tests
 	@$(MAKE) --no-print-directory check-built
 
 check-long: deps ## run the tests that take minutes
-	@$(MAKE) --no-print-directory MARK=long TESTS=integration check-built
+	@$(MAKE) --no-print-directory MARK=long TESTS="integration system" check-built
 	@$(MAKE) --no-print-directory fuzz
 
 fuzz: deps ## feed each parser odd input for FUZZ_SECONDS (5) each
@@ -159,6 +164,8 @@ install: all ## install under $(DESTDIR)$(PREFIX)
 	install -D -m 644 client/completions/cijqemuctl.bash $(DESTDIR)$(bashdir)/cijqemuctl
 	install -D -m 644 client/completions/cijqemuctl.fish $(DESTDIR)$(fishdir)/cijqemuctl.fish
 	install -D -m 644 client/completions/_cijqemuctl $(DESTDIR)$(zshdir)/_cijqemuctl
+	@DESTDIR="$(DESTDIR)" bindir="$(bindir)" unitdir="$(unitdir)" userunitdir="$(userunitdir)" \
+		sysusersdir="$(sysusersdir)" tmpfilesdir="$(tmpfilesdir)" systemd/install.sh
 
 uninstall: ## remove what 'install' put there
 	rm -f $(DESTDIR)$(bindir)/cijqemud $(DESTDIR)$(bindir)/cijqemuctl
@@ -167,6 +174,8 @@ uninstall: ## remove what 'install' put there
 	rm -f $(DESTDIR)$(bashdir)/cijqemuctl $(DESTDIR)$(fishdir)/cijqemuctl.fish
 	rm -f $(DESTDIR)$(zshdir)/_cijqemuctl
 	-rmdir $(DESTDIR)$(libexecdir) 2>/dev/null
+	@DESTDIR="$(DESTDIR)" unitdir="$(unitdir)" userunitdir="$(userunitdir)" \
+		sysusersdir="$(sysusersdir)" tmpfilesdir="$(tmpfilesdir)" systemd/install.sh remove
 
 deb: deps ## build a Debian package in build/deb
 	@.ci/deps debhelper dpkg-dev fakeroot

@@ -109,6 +109,7 @@ int cmd_logs(struct call *call, struct cij_error *err);
 int cmd_monitor(struct call *call, struct cij_error *err);
 int cmd_qmp(struct call *call, struct cij_error *err);
 int cmd_events(struct call *call, struct cij_error *err);
+int cmd_host(struct call *call, struct cij_error *err);
 int cmd_lease(struct call *call, struct cij_error *err);
 int cmd_release(struct call *call, struct cij_error *err);
 int cmd_share(struct call *call, struct cij_error *err);

@@ -158,6 +158,11 @@ static const struct opt top_options[] = {
 	{NULL},
 };
 
+static const struct opt host_options[] = {
+	{"force-after", 0, OPT_VALUE, "SECONDS", "as in 'stop' (60)"},
+	{NULL},
+};
+
 #define GUESTS "GUEST…|GLOB…|--all"
 
 #define GLOB_NOTE \
@@ -407,6 +412,13 @@ const struct command commands[] = {
 		"Example: cijqemuctl top 'emu*'\n"
 		"         cijqemuctl top -n 10 --json | jq '.[].cpu_percent'\n",
 		.max_args = CMD_ANY, .options = top_options, .run = cmd_top},
+	{"host", "Other", "up|down [--force-after SECONDS]",
+		"start the guests that come with the host; power all off before it goes",
+		"What cijqemu-guests.service calls. 'up' starts those with autostart, a few at a "
+		"time. 'down' presses every power button, kills what is left after --force-after "
+		"(60 s), and keeps 'host-shutdown' as the reason. For admins.\n\n"
+		"Example: cijqemuctl host down --force-after 30\n",
+		.min_args = 1, .max_args = 1, .options = host_options, .run = cmd_host},
 	{"help", "Other", "[COMMAND]", "this list, or how one command is used",
 		"Example: cijqemuctl help console\n", .max_args = 1, .run = cmd_help},
 	/* For the shells' completion scripts alone: no group, not in the list. */

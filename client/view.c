@@ -134,19 +134,33 @@ exit_text(struct json_object *view, char *buf, size_t size)
 		snprintf(buf, size, "exit code %lld", (long long)code);
 }
 
+/* What the restart policy makes of it; "" where that is nothing. */
+static const char *
+restart_text(struct json_object *view, char *buf, size_t size)
+{
+	int64_t seconds = cij_json_int(view, "restart_in_s", -1);
+
+	buf[0] = '\0';
+	if (seconds >= 0)
+		snprintf(buf, size, "; starts again in %lld s", (long long)seconds);
+	else if (cij_json_bool(view, "gave_up", false))
+		snprintf(buf, size, "; not started again after so many failures");
+	return buf;
+}
+
 const char *
 view_end_text(struct json_object *view, char *buf, size_t size)
 {
 	const char *reason = cij_json_str(view, "reason"), *error = cij_json_str(view, "error");
-	char how[64];
+	char how[64], next[64];
 
 	exit_text(view, how, sizeof(how));
 	if (!reason)
 		reason = "reason unknown";
 	if (strcmp(reason, "killed") == 0) /* how the process ended is then our own doing */
 		how[0] = '\0';
-	snprintf(buf, size, "%s%s%s%s%s", reason, *how ? ": " : "", how, error ? ": " : "",
-		error ? error : "");
+	snprintf(buf, size, "%s%s%s%s%s%s", reason, *how ? ": " : "", how, error ? ": " : "",
+		error ? error : "", restart_text(view, next, sizeof(next)));
 	return buf;
 }
 
@@ -166,7 +180,15 @@ view_note(struct json_object *view, char *buf, size_t size)
 		snprintf(buf, size, "hung: QEMU does not answer");
 		return buf;
 	}
-	for (size_t i = 0; reason && !view_is_live(view) && i < cij_array_size(bad); i++)
+	if (view_is_live(view)) {
+		if (cij_json_bool(view, "reset_loop", false))
+			snprintf(buf, size, "resets itself over and over (%lld times)",
+				(long long)cij_json_int(view, "resets", 0));
+		else if (error)
+			snprintf(buf, size, "%s", error);
+		return buf;
+	}
+	for (size_t i = 0; reason && i < cij_array_size(bad); i++)
 		if (strcmp(bad[i], reason) == 0)
 			return view_end_text(view, buf, size);
 	return buf;

@@ -2,8 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 #include <uuid/uuid.h>
@@ -11,15 +9,13 @@
 #include "daemon/clock.h"
 #include "daemon/fileio.h"
 #include "daemon/log.h"
-#include "daemon/users.h"
-#include "proto/text.h"
 
 /* Names of guests' UUIDs live in a name space of our own (RFC 4122 section 4.3): drawn once. */
 static const char uuid_namespace[] = "2f1f9f0e-6f5c-4c54-9a2b-1a5d9f4c7e11";
 
 /* By name (the host's path of the folder), so that a guest keeps it for good. */
-static void
-make_uuid(struct guest *guest)
+void
+guest_make_uuid(struct guest *guest)
 {
 	uuid_t space, uuid;
 
@@ -40,8 +36,9 @@ guest_new(const struct services *services, const char *name)
 	guest->sv = services;
 	guest->name = str_copy(name);
 	guest->path = str_printf("%s/%s", services->conf->guests_dir, name);
-	make_uuid(guest);
-	guest->dir_fd = -1;
+	guest_make_uuid(guest);
+	guest->dir_fd = guest->monitor_fd = -1;
+	guest->oom.before = -1;
 	guest->reason = GR_NEVER_STARTED;
 	guest->run_files = (struct run_files)RUN_FILES_INIT;
 	TAILQ_INIT(&guest->waiters);
@@ -56,24 +53,6 @@ guest_new(const struct services *services, const char *name)
 	return guest;
 }
 
-static void
-close_run(struct guest *guest)
-{
-	guest_device_cancel(guest);
-	probe_cancel(guest->sv->probes, guest);
-	image_job_free(steal_ptr(guest->images));
-	banner_free(steal_ptr(guest->banner));
-	console_release(steal_ptr(guest->console));
-	guest_sockets_close(guest);
-	guest_monitor_drop(guest, NULL);
-	proc_free(steal_ptr(guest->proc));
-	run_files_close(&guest->run_files);
-	if (guest->ping)
-		event_free(steal_ptr(guest->ping));
-	event_del(guest->deadline);
-	guest_stats_clear(guest);
-}
-
 void
 guest_free(struct guest *guest)
 {
@@ -81,12 +60,17 @@ guest_free(struct guest *guest)
 
 	cij_error_set(&err, CIJ_E_GUEST_NOT_FOUND, "guest '%s' is gone", guest->name);
 	guest_waiters_fail_all(guest, &err);
-	close_run(guest);
+	guest_close_run(guest);
 	guest_drives_clear(guest);
 	ports_give_back_all(guest->sv->ports, guest);
 	admission_leave(guest->sv->admission, guest);
 	event_free(guest->wake);
 	event_free(guest->deadline);
+	if (guest->restart)
+		event_free(guest->restart);
+	oom_clear(&guest->oom);
+	if (guest->monitor_fd >= 0)
+		close(guest->monitor_fd);
 	run_clear(&guest->run);
 	guest_conf_clear(&guest->conf);
 	guest_files_clear(&guest->files);
@@ -139,6 +123,12 @@ guest_conf(const struct guest *guest)
 	return &guest->conf;
 }
 
+bool
+guest_is_down(const struct guest *guest)
+{
+	return guest->state == GS_STOPPED || guest->state == GS_BROKEN;
+}
+
 static bool
 is_up(const struct guest *guest)
 {
@@ -150,7 +140,8 @@ void
 guest_status(const struct guest *guest, struct guest_status *status)
 {
 	const struct run *run = &guest->run;
-	bool down = guest->state == GS_STOPPED || guest->state == GS_BROKEN;
+	bool down = guest_is_down(guest), planned = guest_restart_is_planned(guest);
+	double restart_in = planned ? run->restart_at - clock_mono() : -1;
 
 	*status = (struct guest_status){
 		.state = guest->state,
@@ -173,6 +164,12 @@ guest_status(const struct guest *guest, struct guest_status *status)
 		.exit = &run->exit,
 		.error = down ? run->error : NULL,
 		.broken = guest->broken.class != CIJ_E_NONE ? guest->broken.desc : NULL,
+		.note = !down && guest->folder_gone ? "its folder was renamed or removed" : NULL,
+		.restarts = run->backoff.restarts,
+		.restart_in = planned && restart_in < 0 ? 0 : restart_in,
+		.gave_up = down && run->backoff.gave_up,
+		.resets = down ? 0 : guest->resets,
+		.reset_loop = !down && guest->quick_resets >= GUEST_LOOP_RESETS,
 		.console = guest->console,
 	};
 }
@@ -188,13 +185,15 @@ void
 guest_tell_state(struct guest *guest)
 {
 	struct json_object *data = json_object_new_object();
-	bool down = guest->state == GS_STOPPED || guest->state == GS_BROKEN;
+	bool down = guest_is_down(guest);
 	const char *error = guest->state == GS_BROKEN ? guest->broken.desc : guest->run.error;
 
 	cij_json_add_str(data, "guest", guest->name);
 	cij_json_add_str(data, "state", gstate_name(guest->state));
 	cij_json_add_str(data, "reason", down ? greason_name(guest->reason) : NULL);
 	cij_json_add_str(data, "error", down ? error : NULL);
+	cij_json_add_bool(data, "hung", guest->hung);
+	cij_json_add_int(data, "restarts", guest->run.backoff.restarts);
 	notify_send(guest->sv->notify, "GUEST_STATE", guest->name, data);
 }
 
@@ -276,6 +275,8 @@ on_deadline(evutil_socket_t fd, short what, void *arg)
 		guest_ended(guest, GE_EXIT);
 	else if (guest->adopt_done)
 		guest_adopt_over(guest);
+	else if (guest->state == GS_STARTING && guest->adopting)
+		guest_adopt_deadline(guest);
 	else if (guest->state == GS_STARTING)
 		guest_start_deadline(guest);
 	else if (guest->state == GS_STOPPING)
@@ -292,104 +293,6 @@ guest_sockets_dir(struct guest *guest, struct cij_error *err)
 		cij_error_errno(err, CIJ_E_INTERNAL, errno, "cannot make the folder '%s/guests/%s'",
 			guest->sv->conf->run_dir, guest->name);
 	return fd;
-}
-
-/* Why a process that is gone ended. */
-static enum greason
-judge_end(const struct guest *guest)
-{
-	const struct proc_exit *how = &guest->run.exit;
-
-	if (guest->state == GS_STARTING)
-		return GR_START_FAILED;
-	if (guest->saw_panic)
-		return GR_PANICKED;
-	if (guest->sent_kill)
-		return GR_KILLED;
-	if (how->known && (how->signaled || how->code != 0))
-		return GR_CRASHED;
-	if (guest->asked_stop)
-		return GR_STOPPED;
-	if (guest->saw_guest_shutdown)
-		return GR_GUEST_SHUTDOWN;
-	if (!how->known)
-		return GR_LOST;
-	/* QEMU ended in good order and no guest asked for it: 'quit' on its monitor, or SIGTERM. */
-	return GR_KILLED;
-}
-
-/* QEMU's last words, or ours where it had none. */
-static void
-keep_last_words(struct guest *guest)
-{
-	/* A QEMU that we ended had no last words: what it printed before is not why. */
-	bool ended_by_us = guest->run.exit.signaled && guest->run.exit.code == SIGKILL &&
-			   guest->start_err.class != CIJ_E_NONE;
-	char last[512], how[64];
-
-	last[0] = '\0';
-	if (guest->run_files.qemu_fd >= 0)
-		file_last_line(guest->run_files.qemu_fd, last, sizeof(last));
-	if (guest->reason == GR_START_FAILED) {
-		if (guest->start_err.class == CIJ_E_NONE)
-			cij_error_set(&guest->start_err, CIJ_E_QEMU_FAILED, "QEMU ended (%s)",
-				proc_exit_text(&guest->run.exit, how, sizeof(how)));
-		if (*last && !ended_by_us)
-			cij_error_set(&guest->start_err, CIJ_E_QEMU_FAILED, "%s", last);
-		str_replace(&guest->run.error, guest->start_err.desc);
-		cij_error_prefix(&guest->start_err, "guest '%s' did not start", guest->name);
-	} else if (guest->reason == GR_CRASHED || guest->reason == GR_PANICKED) {
-		str_replace(&guest->run.error, *last ? last : NULL);
-	}
-}
-
-static void
-save_run(struct guest *guest)
-{
-	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
-	struct cij_error err;
-
-	if (guest->dir_fd >= 0 && guest->run.started &&
-		run_save(guest->dir_fd, &guest->run, &err) < 0)
-		log_warn("guest '%s': %s", guest->name, err.desc);
-}
-
-static void
-log_end(const struct guest *guest)
-{
-	const char *error = guest->run.error;
-	char how[64];
-
-	if (guest->reason == GR_CRASHED || guest->reason == GR_PANICKED ||
-		guest->reason == GR_START_FAILED)
-		log_warn("guest '%s': %s, %s%s%s", guest->name, greason_name(guest->reason),
-			proc_exit_text(&guest->run.exit, how, sizeof(how)), error ? ": " : "",
-			error ? error : "");
-	else
-		log_notice("guest '%s': stopped (%s)", guest->name, greason_name(guest->reason));
-}
-
-void
-guest_ended(struct guest *guest, enum gevent event)
-{
-	_cleanup_close_ int sockets = openat(
-		guest->sv->run_fd, guest->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-
-	guest->reason = judge_end(guest);
-	keep_last_words(guest);
-	guest->run.ended = time(NULL);
-	guest->run.reason = guest->reason;
-	save_run(guest);
-	log_end(guest);
-	console_end(guest->console);
-	close_run(guest);
-	ports_give_back_all(guest->sv->ports, guest);
-	if (sockets >= 0) {
-		unlinkat(sockets, "qemu.sock", 0);
-		unlinkat(guest->sv->run_fd, guest->name, AT_REMOVEDIR);
-	}
-	guest->ready = guest->hung = guest->exited = guest->qmp_over = false;
-	guest_step(guest, event);
 }
 
 struct qmp *

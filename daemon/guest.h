@@ -79,6 +79,12 @@ struct guest_status {
 	const struct proc_exit *exit;
 	const char *error;
 	const char *broken; /* why the folder is no guest */
+	const char *note; /* of a guest that runs: what is wrong with it */
+	unsigned restarts; /* automatic ones since a user started it */
+	double restart_in; /* seconds until the next; -1: none is planned */
+	bool gave_up; /* none will be, after many failures */
+	unsigned resets; /* by itself in this run */
+	bool reset_loop;
 	struct console *console;
 };
 void guest_status(const struct guest *guest, struct guest_status *status);
@@ -96,6 +102,9 @@ int guest_start(struct guest *guest, const struct peer *by, bool paused, struct 
  * Begins a stop (GE_STOP; killed after @force_after seconds) or a kill (GE_KILL). Returns as above.
  */
 int guest_stop(struct guest *guest, enum gevent how, double force_after, struct cij_error *err);
+
+/* As GE_STOP, since the host goes down. */
+int guest_stop_with_host(struct guest *guest, double force_after, struct cij_error *err);
 
 /*
  * GE_RESET, GE_PAUSE, GE_RESUME: @done is called once with the outcome, from the loop, unless this
@@ -120,6 +129,20 @@ void guest_probe(struct guest *guest, const char *qemu, probe_done_fn *done, voi
 struct argv;
 int guest_argv(const struct guest *guest, const char *qemu, const struct qemu_caps *caps,
 	struct argv *argv, struct cij_error *err);
+
+/* Starts it as the host does when it comes up. Returns as guest_start(). */
+int guest_autostart(struct guest *guest, struct cij_error *err);
+
+/* The folder was seen in the look-through @mark, as the inode @inode. */
+void guest_seen(struct guest *guest, unsigned mark, ino_t inode);
+/* After that: whether the folder of a guest that runs was not seen. */
+bool guest_is_missing(const struct guest *guest, unsigned mark);
+/* The inode of its folder. */
+ino_t guest_inode(const struct guest *guest);
+/* Its folder is gone, while it runs; or is there again. */
+void guest_set_folder_gone(struct guest *guest, bool gone);
+/* Its folder has another name, while it runs. */
+void guest_rename(struct guest *guest, const char *name);
 
 /* Drives, see guest_device.c */
 

@@ -1,7 +1,8 @@
 /*
  * Taking back what an earlier daemon started. The proof of life is the lock that QEMU holds on its
  * pid file, never the text in it; the proof of identity is the process's user, then the name and
- * the uuid that its monitor tells.
+ * the uuid that its monitor tells. Where the pid file, the folder or the socket was removed under
+ * it, the descriptors that it inherited from the daemon that started it are the proof.
  */
 #include "daemon/guest_impl.h"
 
@@ -16,13 +17,14 @@
 #include "daemon/fileio.h"
 #include "daemon/log.h"
 #include "proto/json.h"
+#include "proto/text.h"
 
 /* A QEMU that holds its lock and says nothing for so long is running, and hung. */
 #define ANSWER_SECONDS 1
 
-/* Who holds the lock on guest.pid: 0 when nobody does. As the owner. */
+/* Who holds the lock on guest.pid: 0 when nobody does. */
 static pid_t
-lock_holder(const struct guest *guest)
+lock_holder_as_we_are(const struct guest *guest)
 {
 	_cleanup_close_ int fd = file_open_read_at(guest->dir_fd, "guest.pid");
 	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
@@ -32,20 +34,20 @@ lock_holder(const struct guest *guest)
 	return lock.l_pid > 0 ? lock.l_pid : 0;
 }
 
-/* The process's effective user, from /proc; -1 when it is not there. */
-static uid_t
-process_uid(pid_t pid)
+/* As the owner; as ourselves where the owner may not, since nothing but the lock is looked at. */
+static pid_t
+lock_holder(const struct guest *guest)
 {
-	_cleanup_fclose_ FILE *file = NULL;
-	_cleanup_free_ char *path = str_printf("/proc/%d/status", (int)pid);
-	char line[256];
-	unsigned uid;
+	pid_t pid;
 
-	file = fopen(path, "re");
-	while (file && fgets(line, sizeof(line), file))
-		if (sscanf(line, "Uid: %*u %u", &uid) == 1)
-			return uid;
-	return (uid_t)-1;
+	if (guest->dir_fd < 0)
+		return 0;
+	{
+		_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
+
+		pid = lock_holder_as_we_are(guest);
+	}
+	return pid ? pid : lock_holder_as_we_are(guest);
 }
 
 /* The word behind @option in the last run's argument vector. */
@@ -65,6 +67,70 @@ recorded(const struct guest *guest, const char *option)
 	return NULL;
 }
 
+/* The uuid that its QEMU was given: of the folder's path, as that was then. */
+static const char *
+uuid_of_run(const struct guest *guest)
+{
+	const char *uuid = recorded(guest, "-uuid");
+
+	return uuid ? uuid : guest->uuid;
+}
+
+/* The file behind a descriptor of another process. */
+static bool
+stat_fd_of(pid_t pid, int fd, struct stat *st)
+{
+	_cleanup_free_ char *path = str_printf("/proc/%d/fd/%d", (int)pid, fd);
+
+	return stat(path, st) == 0;
+}
+
+/* Whether the process was given what the daemon gives to this guest's QEMU and to nobody else. */
+static bool
+has_our_descriptors(const struct guest *guest, pid_t pid)
+{
+	_cleanup_free_ char *name = str_printf("%s/qemu.sock", guest->name);
+	struct stat socket, own, printed;
+
+	if (stat_fd_of(pid, FD_QMP_NAME, &socket) &&
+		fstatat(guest->sv->run_fd, name, &own, AT_SYMLINK_NOFOLLOW) == 0 &&
+		socket.st_ino == own.st_ino && socket.st_dev == own.st_dev)
+		return true;
+	return guest->dir_fd >= 0 && stat_fd_of(pid, FD_STDERR, &printed) &&
+	       run_is_qemu_file(guest->dir_fd, guest->run.number, &printed);
+}
+
+static bool
+is_our_process(pid_t pid, void *arg)
+{
+	const struct guest *guest = arg;
+
+	return proc_has_option(pid, "-uuid", uuid_of_run(guest)) && has_our_descriptors(guest, pid);
+}
+
+/* Nobody holds the pid file's lock, but something else speaks for a process: which one? */
+static pid_t
+find_by_traces(struct guest *guest)
+{
+	bool lives = guest->dir_fd >= 0 && guest->run.number > 0 &&
+		     run_lives(guest->dir_fd, guest->run.number);
+
+	if (!lives && !guest_monitor_socket_lives(guest))
+		return 0;
+	return proc_find(is_our_process, guest);
+}
+
+/* Taken for one that is being started, it never answered: it is not ended for that. */
+void
+guest_adopt_deadline(struct guest *guest)
+{
+	guest->hung = true;
+	guest_monitor_watch(guest);
+	guest_step(guest, GE_UP);
+	log_id(LOG_ID_HUNG, LOG_WARNING, "guest '%s': pid %d runs, but its monitor does not answer",
+		guest->name, (int)proc_pid(guest->proc));
+}
+
 /* Adoption is over, whichever way: the daemon may go on. */
 void
 guest_adopt_over(struct guest *guest)
@@ -73,13 +139,16 @@ guest_adopt_over(struct guest *guest)
 
 	if (!done)
 		return;
-	event_del(guest->deadline);
-	if (guest->proc && guest->state == GS_STOPPED) { /* alive and mute: say just that */
+	if (guest->adopting)
+		event_del(guest->deadline);
+	if (guest->proc && guest_is_down(guest)) { /* alive and mute: say just that */
 		guest->hung = true;
 		guest_monitor_watch(guest);
 		guest_step(guest, GE_ADOPT);
-		log_warn("guest '%s': pid %d runs, but its monitor does not answer", guest->name,
+		log_id(LOG_ID_HUNG, LOG_WARNING,
+			"guest '%s': pid %d runs, but its monitor does not answer", guest->name,
 			(int)proc_pid(guest->proc));
+		guest_go_on_stopping(guest);
 	}
 	done(guest->adopt_arg);
 }
@@ -89,12 +158,14 @@ give_up(struct guest *guest, const char *why)
 {
 	log_warn("guest '%s': not taken back: %s", guest->name, why);
 	guest->adopting = false;
-	if (guest->state != GS_STOPPED) {
+	str_replace(&guest->run.error, why);
+	if (!guest_is_down(guest)) {
 		/* Shown as running by its lock alone until now: it was somebody else's. */
 		guest->exited = guest->qmp_over = true;
 		guest_arm(guest, 0);
 		return;
 	}
+	event_del(guest->deadline);
 	guest_monitor_drop(guest, NULL);
 	proc_free(steal_ptr(guest->proc));
 	console_release(steal_ptr(guest->console));
@@ -103,20 +174,66 @@ give_up(struct guest *guest, const char *why)
 	guest_adopt_over(guest);
 }
 
-/* QEMU's "info usernet": a line each forward, with the host's port before the guest's address. */
+/*
+ * QEMU's "info usernet" has a line for each forward, the host's port before the guest's address.
+ * Returns the one that goes to the guest's port 22, and counts the others.
+ */
 static int
-parse_ssh_port(const char *text)
+parse_forwards(const char *text, int *others)
 {
-	for (const char *line = text; line; line = strchr(line, '\n')) {
-		int port, guest_port;
+	int port, guest_port, ssh = 0;
 
+	*others = 0;
+	for (const char *line = text; line; line = strchr(line, '\n')) {
 		line += *line == '\n';
 		if (sscanf(line, " TCP[HOST_FORWARD] %*d 127.0.0.1 %d %*s %d", &port,
-			    &guest_port) == 2 &&
-			guest_port == 22 && port > 0 && port <= 65535)
-			return port;
+			    &guest_port) != 2 ||
+			port <= 0 || port > 65535)
+			continue;
+		/* Ours is the first of all that are added. */
+		if (guest_port == 22 && !ssh)
+			ssh = port;
+		else
+			++*others;
 	}
-	return 0;
+	return ssh;
+}
+
+/* An earlier daemon was ended in the middle of a start: it goes on from there. */
+static void
+finish_start(struct guest *guest, int forwards)
+{
+	log_notice("guest '%s': pid %d was being started; going on with that", guest->name,
+		(int)proc_pid(guest->proc));
+	guest_step(guest, GE_START);
+	guest_start_go_on(guest, forwards);
+}
+
+static void
+taken_back(struct guest *guest, bool running)
+{
+	bool first = guest_is_down(guest);
+
+	guest->hung = false;
+	guest_monitor_watch(guest);
+	guest_step(guest, guest->state == GS_STARTING ? GE_UP : GE_ADOPT);
+	guest_step(guest, running ? GE_VM_RESUME : GE_VM_STOP);
+	if (!guest->run.up) {
+		guest->run.up = true;
+		guest->run.up_at = guest->up_at;
+		guest_save_run(guest);
+	}
+	guest_watch_boot(guest);
+	guest_watch_memory(guest);
+	if (first)
+		log_id(LOG_ID_ADOPTED, LOG_NOTICE, "guest '%s': taken back, pid %d, SSH port %d",
+			guest->name, (int)proc_pid(guest->proc), guest->run.port);
+	else /* it was mute, and is known to run since */
+		log_id(LOG_ID_ANSWERS, LOG_NOTICE, "guest '%s': its monitor answers again",
+			guest->name);
+	if (!first)
+		guest_tell_state(guest);
+	guest_go_on_stopping(guest);
 }
 
 /* The other ports that it has, so that no guest is given one of them. */
@@ -138,7 +255,7 @@ static void
 on_usernet(void *arg, struct json_object *value, const struct cij_error *err)
 {
 	struct guest *guest = arg;
-	int port = err ? 0 : parse_ssh_port(json_object_get_string(value));
+	int others = 0, port = err ? 0 : parse_forwards(json_object_get_string(value), &others);
 	bool running = guest->vm_running;
 
 	if (err || !guest->adopting)
@@ -148,25 +265,12 @@ on_usernet(void *arg, struct json_object *value, const struct cij_error *err)
 		take_forwards(guest, json_object_get_string(value));
 	if (port && ports_take_this(guest->sv->ports, port, guest, guest->name) == 0)
 		guest->run.port = port;
-	guest->adopting = guest->hung = false;
+	guest->adopting = false;
 	event_del(guest->deadline);
-	if (guest->state != GS_STOPPED) { /* it was mute, and is known to run since */
-		log_notice("guest '%s': its monitor answers again", guest->name);
-		guest_watch_boot(guest);
-		guest_tell_state(guest);
-	} else if (!running &&
-		   !port) { /* the daemon was ended in the middle of a start: finish it */
-		guest_step(guest, GE_START);
-		guest_start_monitor_ready(guest);
-	} else {
-		guest_monitor_watch(guest);
-		guest_step(guest, GE_ADOPT);
-		if (!running)
-			guest_step(guest, GE_VM_STOP);
-		guest_watch_boot(guest);
-		log_notice("guest '%s': taken back, pid %d, SSH port %d", guest->name,
-			(int)proc_pid(guest->proc), guest->run.port);
-	}
+	if (!running && !guest->run.up && (guest->run.this_boot || !port))
+		finish_start(guest, others);
+	else
+		taken_back(guest, running);
 	guest_adopt_over(guest);
 }
 
@@ -196,29 +300,42 @@ static void
 on_uuid(void *arg, struct json_object *value, const struct cij_error *err)
 {
 	struct guest *guest = arg;
-	const char *is = cij_json_str(value, "UUID"), *want = recorded(guest, "-uuid");
+	const char *is = cij_json_str(value, "UUID");
 
 	if (err || !guest->adopting)
 		return;
-	if (!is || strcmp(is, want ? want : guest->uuid) != 0) {
+	if (!is || strcmp(is, uuid_of_run(guest)) != 0) {
 		give_up(guest, "another guest answers on its monitor");
 		return;
 	}
 	qmp_send(guest->qmp, "query-status", NULL, 0, on_vm_status, guest);
 }
 
+/* The name that its QEMU was started with, where the folder has another one since. */
+static const char *
+former_name(const struct guest *guest)
+{
+	const char *option = recorded(guest, "-name");
+
+	if (!option || strncmp(option, "guest=", 6) != 0 || strcmp(option + 6, guest->name) == 0)
+		return NULL;
+	return cij_guest_name_check(option + 6, NULL) < 0 ? NULL : option + 6;
+}
+
 static void
 on_name(void *arg, struct json_object *value, const struct cij_error *err)
 {
 	struct guest *guest = arg;
-	const char *is = cij_json_str(value, "name");
+	const char *is = cij_json_str(value, "name"), *former = former_name(guest);
 
 	if (err || !guest->adopting)
 		return;
-	if (!is || strcmp(is, guest->name) != 0) {
+	if (!is || (strcmp(is, guest->name) != 0 && (!former || strcmp(is, former) != 0))) {
 		give_up(guest, "a guest of another name answers on its monitor");
 		return;
 	}
+	if (strcmp(is, guest->name) != 0)
+		log_notice("guest '%s': runs as '%s': its folder was renamed", guest->name, is);
 	qmp_send(guest->qmp, "query-uuid", NULL, 0, on_uuid, guest);
 }
 
@@ -234,7 +351,8 @@ adopt_console(struct guest *guest)
 {
 	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
 
-	run_files_open(guest->dir_fd, guest->run.number, false, &guest->run_files);
+	if (guest->dir_fd >= 0)
+		run_files_open(guest->dir_fd, guest->run.number, false, &guest->run_files);
 	if (guest->run_files.log_fd >= 0)
 		guest_open_console(guest);
 }
@@ -250,21 +368,101 @@ adopt_drives(struct guest *guest)
 	guest_drives_set(guest, devices, DRIVE_UNKNOWN);
 }
 
-static pid_t
-find_process(struct guest *guest)
+/* The folder that the process is in, where its name under the guests' folder is gone. */
+static void
+adopt_folder(struct guest *guest, pid_t pid)
 {
-	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
+	_cleanup_free_ char *path = str_printf("/proc/%d/cwd", (int)pid);
+	int fd;
 
-	return guest->dir_fd < 0 ? 0 : lock_holder(guest);
+	if (guest->dir_fd >= 0)
+		return;
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &guest->dir_st) < 0) {
+		guest->uid = proc_uid_of(pid);
+		return;
+	}
+	guest->dir_fd = fd;
+	guest->uid = guest->dir_st.st_uid;
+	guest->gid = guest->dir_st.st_gid;
+	guest_read_last_run(guest);
+}
+
+/* The sockets of a folder that was renamed go by its new name, too. */
+static void
+adopt_sockets(struct guest *guest, pid_t pid)
+{
+	const char *former = former_name(guest);
+	_cleanup_free_ char *socket = former ? str_printf("%s/qemu.sock", former) : NULL;
+	struct stat st, own;
+
+	if (former && stat_fd_of(pid, FD_QMP_NAME, &own) &&
+		fstatat(guest->sv->run_fd, socket, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		st.st_ino == own.st_ino && st.st_dev == own.st_dev)
+		renameat(guest->sv->run_fd, former, guest->sv->run_fd, guest->name);
+}
+
+/* What the record does not tell, since it was cut short or is of another host's life. */
+static void
+mend_record(struct guest *guest, pid_t pid)
+{
+	double age = proc_age_of(pid);
+
+	guest->run.ended = 0;
+	guest->run.has_exit = false;
+	str_replace(&guest->run.error, NULL);
+	if (!guest->run.started && age >= 0)
+		guest->run.started = time(NULL) - (time_t)age;
+	guest->up_at = guest->run.up_at;
+	if (guest->up_at <= 0)
+		guest->up_at = clock_mono() - (age >= 0 ? age : 0);
+	guest_use_definition_of_run(guest);
+}
+
+/* Why the process cannot be this guest's; NULL when it can. Takes hold of it first. */
+static const char *
+hold_process(struct guest *guest, pid_t pid, bool locked, struct cij_error *err)
+{
+	uid_t uid = proc_uid_of(pid);
+
+	/* Held by somebody who is not the owner: planted, or linked to another's. */
+	if (locked && uid != guest->uid)
+		return "its pid file is locked by another user's process";
+	/* The launcher is still ours, for a moment. */
+	if (!locked && uid != guest->uid && uid != geteuid())
+		return "its process is another user's";
+	guest->proc = proc_adopt(guest->sv->base, pid, guest_on_exit, guest, err);
+	if (!guest->proc)
+		return err->desc;
+	/* The pidfd is of the process that was found, or the pid was recycled meanwhile. */
+	if (locked ? lock_holder(guest) != pid : !is_our_process(pid, guest))
+		return "it ended just now";
+	return NULL;
+}
+
+/* No process: the run of which nobody saw the end has ended, and what was to follow follows. */
+static void
+adopt_nothing(struct guest *guest)
+{
+	guest_monitor_sockets_remove(guest);
+	if (guest->run.started && !guest->run.ended)
+		guest_ended_unseen(guest, recorded(guest, "-uuid"));
+	else if (guest->run.restart_at > 0 && guest_is_down(guest))
+		guest_restart_go_on(guest);
 }
 
 void
 guest_adopt(struct guest *guest, void (*done)(void *arg), void *arg)
 {
 	struct cij_error err;
-	pid_t pid = find_process(guest);
+	pid_t pid = lock_holder(guest);
+	bool locked = pid != 0, starting;
+	const char *why;
 
+	if (!locked)
+		pid = find_by_traces(guest);
 	if (pid == 0) {
+		adopt_nothing(guest);
 		done(arg);
 		return;
 	}
@@ -273,25 +471,27 @@ guest_adopt(struct guest *guest, void (*done)(void *arg), void *arg)
 	guest->adopt_arg = arg;
 	guest->exited = guest->qmp_over = false;
 	guest->asked_stop = guest->sent_kill = guest->saw_panic = guest->saw_guest_shutdown = false;
-	/* Held by somebody who is not the owner: planted, or linked to another's. */
-	if (process_uid(pid) != guest->uid) {
-		give_up(guest, "its pid file is locked by another user's process");
+	if (!locked)
+		adopt_folder(guest, pid);
+	why = hold_process(guest, pid, locked, &err);
+	if (why) {
+		give_up(guest, why);
 		return;
 	}
-	guest->proc = proc_adopt(guest->sv->base, pid, guest_on_exit, guest, &err);
-	/* The pidfd is of the process that holds the lock now, or the pid was recycled meanwhile.
-	 */
-	if (!guest->proc || find_process(guest) != pid) {
-		give_up(guest, guest->proc ? "it ended just now" : err.desc);
-		return;
-	}
+	adopt_sockets(guest, pid);
+	mend_record(guest, pid);
 	adopt_console(guest);
 	adopt_drives(guest);
-	guest->run.ended = 0;
-	guest->run.has_exit = false;
-	guest->up_at = clock_mono() -
-		       (guest->run.started ? difftime(time(NULL), guest->run.started) : 0);
 	guest_arm(guest, ANSWER_SECONDS);
+	/* Its start was not over: that it does not answer yet is nothing wrong. */
+	starting = guest->run.this_boot && !guest->run.up && guest->state == GS_STOPPED;
+	if (starting) {
+		guest_step(guest, GE_START);
+		guest_arm(guest, GUEST_START_SECONDS);
+		guest->adopt_done = NULL;
+	}
 	if (guest_monitor_connect(guest) < 0)
 		guest_adopt_over(guest);
+	if (starting)
+		done(arg);
 }

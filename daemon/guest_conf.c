@@ -16,6 +16,8 @@
 #define FORWARDS_MAX 64
 #define EXTRA_ARGS_MAX 256
 #define SHARES_MAX 256
+/* A thousand CPUs: more than QEMU gives a guest. */
+#define CPU_PERCENT_MAX 100000
 
 static const char *const accel_words[] = {"auto", "kvm", "tcg", NULL};
 static const char *const restart_words[] = {"no", "on-failure", "always", NULL};
@@ -204,6 +206,36 @@ check_files(const struct guest_conf *conf, struct cij_problems *problems)
 	}
 }
 
+/* Microseconds of CPU a second that "200%" stands for; -1 for what is no such word. */
+static int64_t
+parse_quota(const char *text)
+{
+	unsigned long percent;
+	char *end;
+
+	if (!isdigit((unsigned char)text[0]))
+		return -1;
+	percent = strtoul(text, &end, 10);
+	if (strcmp(end, "%") != 0 || percent == 0 || percent > CPU_PERCENT_MAX)
+		return -1;
+	return (int64_t)percent * 10000;
+}
+
+static void
+check_limits(const struct guest_conf *conf, struct cij_problems *problems)
+{
+	if (conf->limits.cpu_quota && parse_quota(conf->limits.cpu_quota) < 0)
+		cij_problems_add(problems, "limits.cpu_quota",
+			"must be a percentage of one CPU such as 200%%, not '%s'",
+			conf->limits.cpu_quota);
+}
+
+int64_t
+guest_conf_cpu_usec(const struct guest_conf *conf)
+{
+	return conf->limits.cpu_quota ? parse_quota(conf->limits.cpu_quota) : 0;
+}
+
 int
 guest_conf_decode(struct guest_conf *conf, struct json_object *json, struct cij_problems *problems)
 {
@@ -215,6 +247,7 @@ guest_conf_decode(struct guest_conf *conf, struct json_object *json, struct cij_
 	check_devices(conf, json, problems);
 	check_extra_args(conf, problems);
 	check_files(conf, problems);
+	check_limits(conf, problems);
 	return problems->n ? -1 : 0;
 }
 

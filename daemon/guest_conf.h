@@ -70,4 +70,7 @@ void guest_conf_clear(struct guest_conf *conf);
  */
 int guest_conf_apply(struct json_object *json, struct json_object *changes, struct cij_error *err);
 
+/* limits.cpu_quota as microseconds of CPU a second; 0: none. */
+int64_t guest_conf_cpu_usec(const struct guest_conf *conf);
+
 #endif

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "daemon/fileio.h"
+#include "daemon/log.h"
 #include "daemon/users.h"
 #include "proto/text.h"
 
@@ -309,9 +310,26 @@ read_definition(struct guest *guest)
 	guest_conf_decode(&guest->conf, NULL, &problems);
 }
 
+void
+guest_use_definition_of_run(struct guest *guest)
+{
+	_cleanup_problems_ struct cij_problems problems = {0};
+	struct guest_conf conf;
+
+	if (!guest->run.config)
+		return;
+	if (guest_conf_decode(&conf, guest->run.config, &problems) < 0) {
+		/* Of an older or a newer version: the file is all there is. */
+		guest_conf_clear(&conf);
+		return;
+	}
+	guest_conf_clear(&guest->conf);
+	guest->conf = conf;
+}
+
 /* The last run's record, when the folder is seen for the first time. */
-static void
-read_last_run(struct guest *guest)
+void
+guest_read_last_run(struct guest *guest)
 {
 	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
 	unsigned number = run_newest(guest->dir_fd);
@@ -320,6 +338,10 @@ read_last_run(struct guest *guest)
 	if (number == 0 || run_load(guest->dir_fd, number, &guest->run) < 0) {
 		guest->run.number = number;
 		guest->reason = number ? GR_LOST : GR_NEVER_STARTED;
+		if (number)
+			guest->run.error = str_printf(
+				"the record of run %u cannot be read: how it ended is not known",
+				number);
 		return;
 	}
 	/* A record without an end is that of a run whose end nobody saw (or that still runs). */
@@ -340,7 +362,7 @@ guest_refresh(struct guest *guest)
 	there = open_folder(guest);
 	if (guest->dir_fd >= 0) {
 		if (first || !guest->read_once)
-			read_last_run(guest);
+			guest_read_last_run(guest);
 		read_definition(guest);
 	} else if (first) {
 		_cleanup_problems_ struct cij_problems problems = {0};
@@ -427,4 +449,57 @@ guest_problems(struct guest *guest, const char *qemu, const struct qemu_caps *ca
 	check_devices(guest, &conf, qemu, caps, problems);
 	guest_conf_clear(&conf);
 	guest_files_clear(&files);
+}
+
+void
+guest_seen(struct guest *guest, unsigned mark, ino_t inode)
+{
+	struct stat st;
+
+	guest->scan_mark = mark;
+	if (guest_is_down(guest) || guest->dir_fd < 0 || inode == guest->dir_st.st_ino)
+		return;
+	/* Where something is mounted the folder tells of what is below. */
+	if (fstatat(guest->sv->guests_fd, guest->name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+		st.st_ino != guest->dir_st.st_ino || st.st_dev != guest->dir_st.st_dev)
+		guest->scan_mark = mark - 1;
+}
+
+bool
+guest_is_missing(const struct guest *guest, unsigned mark)
+{
+	return !guest_is_down(guest) && guest->scan_mark != mark;
+}
+
+ino_t
+guest_inode(const struct guest *guest)
+{
+	return guest->dir_st.st_ino;
+}
+
+void
+guest_set_folder_gone(struct guest *guest, bool gone)
+{
+	if (guest->folder_gone == gone)
+		return;
+	guest->folder_gone = gone;
+	if (gone)
+		log_id(LOG_ID_FOLDER, LOG_WARNING,
+			"guest '%s': its folder was renamed or removed while it runs", guest->name);
+	else
+		log_id(LOG_ID_FOLDER, LOG_NOTICE, "guest '%s': its folder is there again",
+			guest->name);
+}
+
+void
+guest_rename(struct guest *guest, const char *name)
+{
+	log_id(LOG_ID_FOLDER, LOG_NOTICE, "guest '%s': its folder was renamed to '%s'", guest->name,
+		name);
+	renameat(guest->sv->run_fd, guest->name, guest->sv->run_fd, name);
+	str_replace(&guest->name, name);
+	free(guest->path);
+	guest->path = str_printf("%s/%s", guest->sv->conf->guests_dir, name);
+	guest_make_uuid(guest); /* for the next run */
+	guest->folder_gone = false;
 }

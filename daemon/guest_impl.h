@@ -11,6 +11,23 @@
 #include "daemon/guest.h"
 #include "daemon/guest_stats.h"
 #include "daemon/image.h"
+#include "daemon/log.h"
+#include "daemon/oom.h"
+
+/*
+ * QEMU's descriptors. The last it does not know of: a handle on the monitor's socket (O_PATH), by
+ * which a later daemon reaches that socket through /proc when its name is gone.
+ */
+enum { FD_STDIN, FD_STDOUT, FD_STDERR, FD_QMP, FD_QMP_NAME, FD_COUNT };
+
+/* From the process until the monitor answers: 40 ms on an idle host, seconds when 100 start at
+ * once. */
+#define GUEST_START_SECONDS 30
+
+/* A guest that resets so often, each time within so many seconds, is in a loop: a triple fault, a
+ * panic that reboots. SSH that answers in between ends it. */
+#define GUEST_LOOP_RESETS 5
+#define GUEST_LOOP_SECONDS 60
 
 /* console.sock, qmp.sock, hmp.sock */
 #define GUEST_SOCKETS 3
@@ -71,6 +88,10 @@ struct guest {
 	enum greason reason;
 	time_t since;
 	bool ready, hung;
+	bool folder_gone; /* renamed or removed while it runs */
+	unsigned scan_mark; /* of the last look through the folders that saw it */
+	unsigned resets, quick_resets; /* by itself in this run; those in a row of a loop */
+	double reset_at; /* monotonic, the last; 0: none */
 	double up_at; /* monotonic, when the CPUs began to run */
 	double start_at;
 
@@ -97,12 +118,17 @@ struct guest {
 	struct cij_error start_err;
 	bool exited, qmp_over; /* done = both */
 	bool asked_stop, sent_kill; /* by us */
-	bool saw_panic, saw_guest_shutdown;
+	bool saw_panic, saw_guest_shutdown, saw_shutdown;
+	struct oom_group oom;
+	bool out_of_memory; /* the host's killer took it, or (not alone in its group) may have */
+
+	struct event *restart; /* starts it again by its policy; NULL: nothing of the kind */
 
 	/* a process of an earlier daemon */
 	bool adopting; /* until its monitor has told who it is */
 	void (*adopt_done)(void *arg); /* told when the daemon need not wait for it any more */
 	void *adopt_arg; /* weak */
+	int monitor_fd; /* connected to its monitor already; -1: not */
 	bool vm_running; /* as its monitor says */
 
 	/* what it uses */
@@ -115,29 +141,54 @@ struct guest {
 };
 
 /* guest.c */
+void guest_make_uuid(struct guest *guest);
 void guest_step(struct guest *guest, enum gevent event);
 void guest_set_since(struct guest *guest);
+bool guest_is_down(const struct guest *guest);
 void guest_tell_state(struct guest *guest);
 void guest_tell_phase(struct guest *guest, const char *phase, const char *text);
 void guest_arm(struct guest *guest, double seconds);
 int guest_refused(const struct guest *guest, enum gevent event, struct cij_error *err);
+int guest_sockets_dir(struct guest *guest, struct cij_error *err);
+
+/* guest_end.c */
 /* The process is gone, or never came: closes the run and settles the state. */
 void guest_ended(struct guest *guest, enum gevent event);
-int guest_sockets_dir(struct guest *guest, struct cij_error *err);
+/* The last run ended while no daemon watched. @uuid: whose run it was; NULL: not known. */
+void guest_ended_unseen(struct guest *guest, const char *uuid);
+void guest_close_run(struct guest *guest);
+void guest_save_run(struct guest *guest);
 
 /* guest_access.c */
 enum access guest_access_of_client(void *arg, const struct peer *peer, struct cij_error *why);
 
 /* guest_folder.c */
 void guest_files_clear(struct guest_files *files);
+void guest_read_last_run(struct guest *guest);
+/* Puts the definition that the run was started with in force again. */
+void guest_use_definition_of_run(struct guest *guest);
+
+/* guest_restart.c */
+/* Decides whether a run that has just ended is followed by another. */
+void guest_restart_plan(struct guest *guest, double ran);
+/* Goes on waiting as the run's record says. */
+void guest_restart_go_on(struct guest *guest);
+/* Returns whether one was planned. */
+bool guest_restart_cancel(struct guest *guest);
+bool guest_restart_is_planned(const struct guest *guest);
 
 /* guest_start.c */
+/* A start by the daemon itself. */
+int guest_start_again(struct guest *guest, struct cij_error *err);
 void guest_start_deadline(struct guest *guest);
 void guest_start_monitor_ready(struct guest *guest);
+/* The SSH port is set, and of the other forwards the first so many. */
+void guest_start_go_on(struct guest *guest, int forwards);
 void guest_start_fail(struct guest *guest, const struct cij_error *err);
 void guest_start_cancel(struct guest *guest);
 void guest_up(struct guest *guest, bool paused);
 void guest_watch_boot(struct guest *guest);
+void guest_watch_memory(struct guest *guest);
 
 /* guest_console.c */
 /* The console takes over run_files but for qemu_fd. */
@@ -147,6 +198,9 @@ void guest_cut_logs(struct guest *guest);
 
 /* guest_monitor.c */
 int guest_monitor_connect(struct guest *guest);
+/* Whether somebody listens on its monitor's socket; the connection is kept. */
+bool guest_monitor_socket_lives(struct guest *guest);
+void guest_monitor_sockets_remove(struct guest *guest);
 void guest_monitor_watch(struct guest *guest);
 /* Ends the connection to the monitor: whoever waits for it hears @why. */
 void guest_monitor_drop(struct guest *guest, const struct cij_error *why);
@@ -159,6 +213,7 @@ void guest_sockets_close(struct guest *guest);
 /* guest_adopt.c */
 void guest_adopt_monitor_ready(struct guest *guest);
 void guest_adopt_over(struct guest *guest);
+void guest_adopt_deadline(struct guest *guest);
 
 /* guest_drives.c */
 void guest_drives_set(struct guest *guest, struct json_object *devices, enum presence presence);
@@ -192,6 +247,8 @@ void guest_stats_clear(struct guest *guest);
 /* guest_power.c */
 void guest_stop_deadline(struct guest *guest);
 void guest_kill_now(struct guest *guest);
+/* Does what a user had asked of an earlier daemon. */
+void guest_go_on_stopping(struct guest *guest);
 
 /* guest_wait.c */
 void guest_waiters_check(struct guest *guest, enum gstate before);

@@ -3,11 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "daemon/clock.h"
+#include "daemon/fileio.h"
 #include "daemon/log.h"
 #include "proto/json.h"
 
@@ -20,6 +23,9 @@
 /* A monitor that closed while QEMU lives is tried again after this. */
 #define RECONNECT_SECONDS 1
 
+/* A mute one is asked so often: it is shown to be well again soon after it is. */
+#define HUNG_PING_SECONDS 1
+
 static void
 set_hung(struct guest *guest, bool hung)
 {
@@ -27,9 +33,14 @@ set_hung(struct guest *guest, bool hung)
 		return;
 	guest->hung = hung;
 	if (hung)
-		log_warn("guest '%s': its monitor does not answer", guest->name);
+		log_id(LOG_ID_HUNG, LOG_WARNING, "guest '%s': its monitor does not answer",
+			guest->name);
 	else
-		log_notice("guest '%s': its monitor answers again", guest->name);
+		log_id(LOG_ID_ANSWERS, LOG_NOTICE, "guest '%s': its monitor answers again",
+			guest->name);
+	if (guest->ping)
+		event_add(
+			guest->ping, &(struct timeval){hung ? HUNG_PING_SECONDS : PING_SECONDS, 0});
 	guest_tell_state(guest);
 }
 
@@ -57,10 +68,11 @@ on_ping(evutil_socket_t fd, short what, void *arg)
 			set_hung(guest, true);
 		return;
 	}
-	if (guest->pinging)
+	if (guest->pinging || guest->adopting)
 		return;
 	guest->pinging = true;
-	qmp_send(guest->qmp, "query-status", NULL, PING_SECONDS, on_pong, guest);
+	qmp_send(guest->qmp, "query-status", NULL, guest->hung ? HUNG_PING_SECONDS : PING_SECONDS,
+		on_pong, guest);
 }
 
 void
@@ -108,10 +120,43 @@ take_shutdown(struct guest *guest, struct json_object *data)
 {
 	const char *reason = cij_json_str(data, "reason");
 
+	guest->saw_shutdown = true;
 	if (reason && strcmp(reason, "guest-panic") == 0)
 		guest->saw_panic = true;
 	else if (cij_json_bool(data, "guest", false))
 		guest->saw_guest_shutdown = true;
+}
+
+/* Resets that follow each other, with no SSH that answers in between, are a loop. */
+static void
+count_reset(struct guest *guest)
+{
+	double now = clock_mono();
+
+	guest->resets++;
+	guest->quick_resets = now - guest->reset_at <= GUEST_LOOP_SECONDS ? guest->quick_resets + 1
+									  : 1;
+	guest->reset_at = now;
+	if (guest->quick_resets == GUEST_LOOP_RESETS)
+		log_id(LOG_ID_RESET_LOOP, LOG_WARNING,
+			"guest '%s': has reset itself %u times in a row without coming up: a "
+			"triple fault, or a panic that reboots",
+			guest->name, guest->quick_resets);
+}
+
+/* QMP event RESET: "guest" tells who asked. */
+static void
+take_reset(struct guest *guest, struct json_object *data)
+{
+	if (guest->state != GS_RUNNING)
+		return;
+	if (cij_json_bool(data, "guest", false))
+		count_reset(guest);
+	guest->up_at = clock_mono();
+	guest->boot_seen = true;
+	guest->run.boot_ms = -1;
+	guest_watch_boot(guest);
+	guest_tell_state(guest);
 }
 
 static void
@@ -132,13 +177,8 @@ on_event(void *arg, const char *name, struct json_object *data)
 		guest_step(guest, GE_VM_STOP);
 	else if (strcmp(name, "RESUME") == 0)
 		guest_step(guest, GE_VM_RESUME);
-	else if (strcmp(name, "RESET") == 0 && guest->state == GS_RUNNING) {
-		guest->up_at = clock_mono();
-		guest->boot_seen = true;
-		guest->run.boot_ms = -1;
-		guest_watch_boot(guest);
-		guest_tell_state(guest);
-	}
+	else if (strcmp(name, "RESET") == 0)
+		take_reset(guest, data);
 }
 
 /* Both are needed: the exit status, and the last events, which may come behind it. */
@@ -176,17 +216,58 @@ on_closed(void *arg, const struct cij_error *why)
 
 static const struct qmp_ops guest_qmp_ops = {on_ready, on_event, on_closed};
 
+static int
+open_sockets_dir(const struct guest *guest)
+{
+	return openat(
+		guest->sv->run_fd, guest->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+static int
+connect_by_name(const struct guest *guest)
+{
+	_cleanup_close_ int sockets = open_sockets_dir(guest);
+
+	return sockets < 0 ? -1 : sock_connect_at(sockets, "qemu.sock");
+}
+
+/*
+ * The socket's name was removed, or all of RUNDIR: QEMU still has the handle on it that it was
+ * given. Whatever its owner may have put there instead: nothing is sent before QMP greets us.
+ */
+static int
+connect_by_handle(const struct guest *guest)
+{
+	_cleanup_close_ int dir = -1;
+	_cleanup_free_ char *path = NULL;
+	char name[16];
+
+	if (!guest->proc)
+		return -1;
+	path = str_printf("/proc/%d/fd", (int)proc_pid(guest->proc));
+	snprintf(name, sizeof(name), "%d", FD_QMP_NAME);
+	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return dir < 0 ? -1 : sock_connect_at(dir, name);
+}
+
+bool
+guest_monitor_socket_lives(struct guest *guest)
+{
+	if (guest->monitor_fd < 0)
+		guest->monitor_fd = connect_by_name(guest);
+	return guest->monitor_fd >= 0;
+}
+
 /* Connects to the monitor's socket. 0, or -1 with errno. */
 int
 guest_monitor_connect(struct guest *guest)
 {
-	_cleanup_close_ int sockets = openat(
-		guest->sv->run_fd, guest->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	int fd;
+	int fd = steal_fd(&guest->monitor_fd);
 
-	if (sockets < 0)
-		return -1;
-	fd = sock_connect_at(sockets, "qemu.sock");
+	if (fd < 0)
+		fd = connect_by_name(guest);
+	if (fd < 0)
+		fd = connect_by_handle(guest);
 	if (fd < 0)
 		return -1;
 	guest->qmp_over = false;
@@ -195,11 +276,29 @@ guest_monitor_connect(struct guest *guest)
 }
 
 void
+guest_monitor_sockets_remove(struct guest *guest)
+{
+	dir_remove_at(guest->sv->run_fd, guest->name);
+}
+
+/* The killer of a host without memory sends SIGKILL; that we do not send first. */
+static bool
+may_be_out_of_memory(const struct guest *guest, const struct proc_exit *how)
+{
+	if (guest->sent_kill)
+		return false;
+	if (!how->known)
+		return guest->oom.own;
+	return how->signaled && how->code == SIGKILL;
+}
+
+void
 guest_on_exit(void *arg, const struct proc_exit *how)
 {
 	struct guest *guest = arg;
 
 	guest->exited = true;
+	guest->out_of_memory = may_be_out_of_memory(guest, how) && oom_happened(&guest->oom);
 	guest->run.has_exit = how->known;
 	guest->run.exit = *how;
 	if (!guest->qmp)

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include "daemon/clock.h"
 #include "daemon/log.h"
 
 /* QEMU ends itself on TERM, files and sockets in good order; one that is stuck is killed after
@@ -45,6 +46,47 @@ press_power_button(struct guest *guest, bool paused)
 		qmp_send(guest->qmp, "cont", NULL, COMMAND_SECONDS, NULL, NULL);
 }
 
+/* On disk before it is done: whatever ends us, the next daemon goes on with it. */
+static void
+note_asked(struct guest *guest, enum run_asked asked, double force_after)
+{
+	if (guest->run.asked != RUN_ASKED_HOST_SHUTDOWN)
+		guest->run.asked = asked;
+	guest->run.kill_at = clock_mono() + force_after;
+	if (guest->proc)
+		guest_save_run(guest);
+}
+
+void
+guest_go_on_stopping(struct guest *guest)
+{
+	double left = guest->run.kill_at - clock_mono();
+
+	if (guest->run.asked == RUN_ASKED_NOTHING || !guest->run.this_boot || guest_is_down(guest))
+		return;
+	if (guest->run.asked == RUN_ASKED_KILL) {
+		guest_step(guest, GE_KILL);
+		guest_kill_now(guest);
+	} else if (guest->state != GS_STOPPING) {
+		bool paused = guest->state == GS_PAUSED;
+
+		log_notice("guest '%s': going on with its stop", guest->name);
+		guest->asked_stop = true;
+		guest_step(guest, GE_STOP);
+		press_power_button(guest, paused);
+		guest_arm(guest, left > 0 ? left : 0);
+	}
+}
+
+int
+guest_stop_with_host(struct guest *guest, double force_after, struct cij_error *err)
+{
+	guest_restart_cancel(guest);
+	if (!guest_is_down(guest))
+		guest->run.asked = RUN_ASKED_HOST_SHUTDOWN;
+	return guest_stop(guest, GE_STOP, force_after, err);
+}
+
 int
 guest_stop(struct guest *guest, enum gevent how, double force_after, struct cij_error *err)
 {
@@ -53,14 +95,21 @@ guest_stop(struct guest *guest, enum gevent how, double force_after, struct cij_
 
 	switch (step.action) {
 	case GA_ALREADY:
+		if (guest_restart_cancel(guest)) {
+			log_notice("guest '%s': will not be started again by itself", guest->name);
+			guest_save_run(guest);
+			guest_tell_state(guest);
+		}
 		return GUEST_ALREADY;
 	case GA_POWERDOWN:
 		guest->asked_stop = true;
+		note_asked(guest, RUN_ASKED_STOP, force_after);
 		guest_step(guest, how);
 		press_power_button(guest, paused);
 		guest_arm(guest, force_after);
 		return GUEST_DID;
 	case GA_KILL:
+		note_asked(guest, RUN_ASKED_KILL, 0);
 		guest_step(guest, how);
 		guest_kill_now(guest);
 		return GUEST_DID;

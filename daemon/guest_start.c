@@ -12,18 +12,11 @@
 #include "daemon/log.h"
 #include "proto/text.h"
 
-/* From the process until the monitor answers: 40 ms on an idle host, seconds when 100 start at
- * once. */
-#define START_SECONDS 30
-
 /* A QEMU whose monitor closed is given so long to end by itself, with its own last words. */
 #define LAST_WORDS_SECONDS 1
 
 /* One monitor command of a start. */
 #define COMMAND_SECONDS 20
-
-/* QEMU sees its descriptors as these. */
-enum { FD_STDIN, FD_STDOUT, FD_STDERR, FD_QMP, FD_COUNT };
 
 static void add_next_forward(struct guest *guest);
 
@@ -56,7 +49,7 @@ guest_start_deadline(struct guest *guest)
 		err = guest->start_err;
 	else
 		cij_error_set(&err, CIJ_E_QEMU_FAILED,
-			"QEMU did not answer on its monitor within %d s", START_SECONDS);
+			"QEMU did not answer on its monitor within %d s", GUEST_START_SECONDS);
 	guest_start_fail(guest, &err);
 }
 
@@ -107,10 +100,22 @@ choose_accel(const struct guest_conf *conf, const struct qemu_caps *caps, bool *
 	return 0;
 }
 
+static struct scope_spec
+scope_of(const struct guest *guest)
+{
+	int64_t memory = guest->conf.limits.memory_max, tasks = guest->conf.limits.tasks_max;
+
+	return (struct scope_spec){.guest = guest->name,
+		.run = guest->run.number,
+		.memory_max = memory == CIJ_UNSET ? 0 : memory,
+		.cpu_usec = guest_conf_cpu_usec(&guest->conf),
+		.tasks_max = tasks == CIJ_UNSET ? 0 : tasks};
+}
+
 static int
 spawn_qemu(struct guest *guest, struct cij_error *err)
 {
-	_cleanup_close_ int sockets = -1, listener = -1, null = -1;
+	_cleanup_close_ int sockets = -1, listener = -1, null = -1, handle = -1;
 	struct argv argv;
 	struct argv_input in;
 	int ret;
@@ -122,22 +127,28 @@ spawn_qemu(struct guest *guest, struct cij_error *err)
 	if (listener < 0)
 		return -1;
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (null < 0)
-		return cij_error_errno(err, CIJ_E_NO_RESOURCES, errno, "/dev/null");
+	handle = openat(sockets, "qemu.sock", O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (null < 0 || handle < 0)
+		return cij_error_errno(err, CIJ_E_NO_RESOURCES, errno, "cannot start a process");
 	fill_argv_input(guest, &in);
 	ret = argv_build(&in, &argv, err);
 	if (ret == 0) {
+		struct scope_spec scope = scope_of(guest);
 		struct proc_spec spec = {.argv = argv.items.items,
 			.fds = {[FD_STDIN] = null,
 				[FD_STDOUT] = guest->run_files.qemu_fd,
 				[FD_STDERR] = guest->run_files.qemu_fd,
-				[FD_QMP] = listener},
+				[FD_QMP] = listener,
+				[FD_QMP_NAME] = handle},
 			.n_fds = FD_COUNT,
 			.cwd_fd = guest->dir_fd,
 			.uid = guest->uid,
-			.gid = guest->gid};
+			.gid = guest->gid,
+			.scope = &scope};
 
 		guest->run.argv = strv_to_json(&argv.items);
+		/* Before there is a process: whatever ends us, the next daemon knows of it. */
+		guest_save_run(guest);
 		guest->proc = proc_spawn(guest->sv->base, &spec, guest_on_exit, guest, err);
 	}
 	argv_clear(&argv);
@@ -149,8 +160,13 @@ make_run(struct guest *guest, struct cij_error *err)
 {
 	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
 
+	struct cij_error ignored;
+
 	/* The folder may have runs that another daemon made: the number is looked up each time. */
 	guest->run.number = run_newest(guest->dir_fd) + 1;
+	/* First: whatever ends us from here on, the next daemon knows what was begun. Where it
+	 * cannot be written, the other files' error tells. */
+	run_begin(guest->dir_fd, &guest->run, &ignored);
 	if (run_files_make(guest->dir_fd, guest->run.number, (unsigned)guest->conf.log.keep,
 		    &guest->run_files, err) < 0)
 		return -1;
@@ -169,13 +185,7 @@ launch(struct guest *guest)
 		guest_start_fail(guest, &err);
 		return;
 	}
-	guest_arm(guest, START_SECONDS);
-	{
-		_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
-
-		if (run_save(guest->dir_fd, &guest->run, &err) < 0)
-			log_warn("guest '%s': %s", guest->name, err.desc);
-	}
+	guest_arm(guest, GUEST_START_SECONDS);
 	if (guest_monitor_connect(guest) < 0) {
 		cij_error_errno(&err, CIJ_E_INTERNAL, errno, "cannot reach QEMU's monitor");
 		guest_start_fail(guest, &err);
@@ -240,12 +250,41 @@ find_binary(const struct guest *guest, struct cij_error *err)
 	return probe_find_qemu(guest->conf.qemu_home, guest->sv->conf->qemu_home, err);
 }
 
-int
-guest_start(struct guest *guest, const struct peer *by, bool paused, struct cij_error *err)
+/* Forgets the run before, but for what goes from one to the next. */
+static void
+begin_run(struct guest *guest, char *qemu, const struct peer *by, bool automatic)
+{
+	struct backoff backoff = {0};
+
+	guest->last_port = guest->run.port;
+	if (automatic)
+		backoff = guest->run.backoff;
+	run_clear(&guest->run);
+	guest->run = (struct run){.qemu = qemu,
+		.by_uid = by->uid,
+		.by_pid = by->pid,
+		.automatic = automatic,
+		.started = time(NULL),
+		.this_boot = true,
+		.backoff = backoff,
+		.config = json_object_get(guest->conf.json),
+		.boot_ms = -1};
+	guest->start_err.class = CIJ_E_NONE;
+	guest->exited = guest->qmp_over = false;
+	guest->asked_stop = guest->sent_kill = false;
+	guest->saw_panic = guest->saw_guest_shutdown = guest->saw_shutdown = false;
+	guest->out_of_memory = guest->folder_gone = false;
+	guest->resets = guest->quick_resets = 0;
+	guest->reset_at = 0;
+	guest->start_at = clock_mono();
+}
+
+static int
+start(struct guest *guest, const struct peer *by, bool automatic, bool paused,
+	struct cij_error *err)
 {
 	struct gstep step = gstate_step(guest->state, GE_START);
-	_cleanup_free_ char *qemu = NULL;
-	int last_port = guest->run.port;
+	char *qemu;
 
 	if (step.action == GA_ALREADY)
 		return GUEST_ALREADY;
@@ -263,26 +302,40 @@ guest_start(struct guest *guest, const struct peer *by, bool paused, struct cij_
 	qemu = find_binary(guest, err);
 	if (!qemu)
 		return cij_error_prefix(err, "guest '%s' did not start", guest->name);
-	run_clear(&guest->run);
-	guest->run = (struct run){.qemu = steal_ptr(qemu),
-		.by_uid = by->uid,
-		.by_pid = by->pid,
-		.started = time(NULL),
-		.boot_ms = -1};
+	guest_restart_cancel(guest);
+	begin_run(guest, qemu, by, automatic);
 	guest_drives_set(guest, cij_json_get(guest->conf.json, "devices"), DRIVE_PRESENT);
-	guest->last_port = last_port;
-	guest->paused_start = paused;
-	guest->start_err.class = CIJ_E_NONE;
-	guest->exited = guest->qmp_over = false;
-	guest->asked_stop = guest->sent_kill = false;
-	guest->saw_panic = guest->saw_guest_shutdown = false;
-	guest->start_at = clock_mono();
-	log_notice("guest '%s': starting for uid %u", guest->name, (unsigned)by->uid);
+	guest->run.paused = guest->paused_start = paused;
+	log_notice("guest '%s': starting for uid %u%s", guest->name, (unsigned)by->uid,
+		automatic ? ", by itself" : "");
 	guest_step(guest, GE_START);
 	guest_tell_phase(guest, "probing", "asking QEMU what it can do");
 	probe_ask(guest->sv->probes, guest->run.qemu, guest->uid, guest->gid, guest->dir_fd,
 		on_probe, guest);
 	return GUEST_DID;
+}
+
+int
+guest_start(struct guest *guest, const struct peer *by, bool paused, struct cij_error *err)
+{
+	return start(guest, by, false, paused, err);
+}
+
+int
+guest_start_again(struct guest *guest, struct cij_error *err)
+{
+	struct peer by = {.uid = guest->run.by_uid, .pid = guest->run.by_pid};
+
+	return start(guest, &by, true, false, err);
+}
+
+int
+guest_autostart(struct guest *guest, struct cij_error *err)
+{
+	struct peer by = {.uid = guest->uid, .gid = guest->gid, .pid = getpid()};
+
+	guest->run.backoff = (struct backoff){0};
+	return start(guest, &by, true, false, err);
 }
 
 /* The network: "hostfwd_add" over HMP says nothing when it worked. */
@@ -437,6 +490,20 @@ try_port(struct guest *guest, int from)
 }
 
 void
+guest_start_go_on(struct guest *guest, int forwards)
+{
+	guest->paused_start = guest->run.paused;
+	guest->port_tries = 0;
+	guest->forwards_done = forwards;
+	guest->last_port = 0;
+	guest_arm(guest, GUEST_START_SECONDS);
+	if (guest->run.port)
+		add_next_forward(guest);
+	else
+		guest_start_monitor_ready(guest);
+}
+
+void
 guest_start_monitor_ready(struct guest *guest)
 {
 	guest_tell_phase(guest, "network", "setting the SSH port");
@@ -450,17 +517,6 @@ guest_start_monitor_ready(struct guest *guest)
 
 /* The boot, watched until SSH answers */
 
-/* Puts what has been learnt about the run on disk, for a later daemon. */
-static void
-save_what_is_known(struct guest *guest)
-{
-	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
-	struct cij_error err;
-
-	if (run_save(guest->dir_fd, &guest->run, &err) < 0)
-		log_warn("guest '%s': %s", guest->name, err.desc);
-}
-
 static void
 on_banner(void *arg)
 {
@@ -469,10 +525,11 @@ on_banner(void *arg)
 
 	banner_free(steal_ptr(guest->banner));
 	guest->ready = true;
+	guest->quick_resets = 0;
 	/* An adopted guest has booted long ago, and its record says how fast. */
 	if (guest->boot_seen) {
 		guest->run.boot_ms = (int64_t)((clock_mono() - guest->up_at) * 1000);
-		save_what_is_known(guest);
+		guest_save_run(guest);
 	}
 	log_info("guest '%s': SSH answers on port %d", guest->name, guest->run.port);
 	cij_json_add_str(data, "guest", guest->name);
@@ -493,14 +550,24 @@ guest_watch_boot(struct guest *guest)
 }
 
 void
+guest_watch_memory(struct guest *guest)
+{
+	_cleanup_free_ char *own = str_printf("cijqemu-%s-", guest->name);
+
+	oom_watch(&guest->oom, proc_pid(guest->proc), own);
+}
+
+void
 guest_up(struct guest *guest, bool paused)
 {
 	event_del(guest->deadline);
-	guest->up_at = clock_mono();
 	guest->boot_seen = true;
+	guest->run.up = true;
+	guest->run.up_at = guest->up_at = clock_mono();
 	/* Once more, now with the port that the next start shall try first. */
-	save_what_is_known(guest);
-	log_notice("guest '%s': %s, pid %d, SSH port %d", guest->name,
+	guest_save_run(guest);
+	guest_watch_memory(guest);
+	log_id(LOG_ID_RUNNING, LOG_NOTICE, "guest '%s': %s, pid %d, SSH port %d", guest->name,
 		paused ? "paused" : "running", (int)proc_pid(guest->proc), guest->run.port);
 	guest_monitor_watch(guest);
 	guest_watch_boot(guest);

@@ -39,7 +39,8 @@ static bool
 judge(const struct guest *guest, enum guest_want want, enum gstate before, struct cij_error *err)
 {
 	bool down = guest->state == GS_STOPPED || guest->state == GS_BROKEN;
-	bool fell = down && before != GS_STOPPED && before != GS_BROKEN;
+	bool fell = down && before != GS_STOPPED && before != GS_BROKEN &&
+		    !guest_restart_is_planned(guest);
 
 	err->class = CIJ_E_NONE;
 	switch (want) {

@@ -14,8 +14,12 @@
 #include <unistd.h>
 
 #include "cijqemu/cleanup.h"
+#include "daemon/scope.h"
 
 #define GROUPS_MAX 256
+
+/* Descriptors that a guest may open: the daemon's own limit is for a thousand guests' sockets. */
+#define NOFILE_SOFT 4096
 
 static int __attribute__((format(printf, 1, 2))) fail(const char *fmt, ...)
 {
@@ -84,25 +88,66 @@ execute(char **argv)
 	return fail("cannot execute '%s': %s", argv[0], strerror(errno));
 }
 
+/* What is the daemon's alone: its protection from the out-of-memory killer, and its limits. */
+static void
+drop_privileges_of_daemon(void)
+{
+	_cleanup_fclose_ FILE *file = fopen("/proc/self/oom_score_adj", "we");
+	struct rlimit limit;
+
+	if (file)
+		fputs("0", file);
+	/* A core of a guest's size fills the disk; QEMU's last words are kept instead. */
+	setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur > NOFILE_SOFT) {
+		limit.rlim_cur = NOFILE_SOFT;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+/* A guest with limits does not run without them; one without any runs in the daemon's own group. */
+static int
+join_scope(const struct scope_spec *scope)
+{
+	struct cij_error err;
+
+	if (!scope->guest)
+		return 0;
+	if (scope_join(scope, &err) < 0) {
+		if (scope->memory_max || scope->cpu_usec || scope->tasks_max)
+			return fail("the limits cannot be set: %s", err.desc);
+		fprintf(stderr, "cijqemud: %s\n", err.desc);
+	}
+	return 0;
+}
+
 int
 launch_main(int argc, char **argv)
 {
+	struct scope_spec scope = {0};
 	unsigned uid, gid;
+	int at = 1, ret;
 
 	if (argc < 2 || sscanf(argv[0], "%u:%u", &uid, &gid) != 2)
 		return fail("cijqemud --launch: for the daemon's own use");
+	while (at < argc && strcmp(argv[at], "--") != 0)
+		if (scope_read_word(&scope, argv[at++]) < 0)
+			return fail("cijqemud --launch: what is '%s'?", argv[at - 1]);
+	if (at + 1 >= argc)
+		return fail("cijqemud --launch: nothing to execute");
 	/* Its own session: a signal to the daemon's group or terminal is none to the guest. */
 	setsid();
 	signal(SIGPIPE, SIG_DFL);
-	/* A core of a guest's size fills the disk; QEMU's last words are kept instead. */
-	setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+	drop_privileges_of_daemon();
 	umask(0077);
+	ret = join_scope(&scope);
+	if (ret)
+		return ret;
 	if (geteuid() == 0 && uid != 0) {
-		int ret = become(uid, gid);
-
+		ret = become(uid, gid);
 		if (ret)
 			return ret;
 		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	}
-	return execute(argv + 1);
+	return execute(argv + at + 1);
 }

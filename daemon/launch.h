@@ -6,8 +6,9 @@
 #define LAUNCH_EXIT_FAILED 126
 
 /*
- * @argv: UID:GID BINARY ARGUMENT… Becomes that user (when we are root) in a session of its own with
- * a fixed environment, and executes the binary. Returns only on failure, with the exit status.
+ * @argv: UID:GID [WORD…] -- BINARY ARGUMENT…, the words being those of scope_add_words(). Joins the
+ * scope, becomes that user (when we are root) in a session of its own with a fixed environment, and
+ * executes the binary. Returns only on failure, with the exit status.
  */
 int launch_main(int argc, char **argv);
 

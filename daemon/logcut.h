@@ -20,7 +20,7 @@ void logcuts_free(struct logcuts *cuts);
  * @uid, @gid; by a hole where that can be. Nothing, where it is small enough. To be called as the
  * owner, behind the end of that run.
  */
-void logcut_start(struct logcuts *cuts, int logs_fd, unsigned number, uint64_t limit, uid_t uid,
-	gid_t gid);
+void logcut_start(
+	struct logcuts *cuts, int logs_fd, unsigned number, uint64_t limit, uid_t uid, gid_t gid);
 
 #endif

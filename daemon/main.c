@@ -9,7 +9,6 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "cijqemu/cleanup.h"
@@ -17,6 +16,7 @@
 #include "daemon/as_owner.h"
 #include "daemon/conf.h"
 #include "daemon/fileio.h"
+#include "daemon/host.h"
 #include "daemon/launch.h"
 #include "daemon/lease_reset.h"
 #include "daemon/log.h"
@@ -25,6 +25,7 @@
 #include "daemon/proc.h"
 #include "daemon/registry.h"
 #include "daemon/server.h"
+#include "daemon/service.h"
 #include "daemon/users.h"
 
 struct daemon {
@@ -33,6 +34,7 @@ struct daemon {
 	struct registry *registry;
 	struct server *server;
 	struct metrics *metrics; /* NULL where its socket cannot be made */
+	struct service *service;
 	int run_fd; /* RUNDIR */
 	int state_fd; /* STATEDIR */
 	struct event *term, *intr, *hup;
@@ -108,13 +110,24 @@ open_guests_dir(struct daemon *daemon, struct cij_error *err)
 	return 0;
 }
 
+/* Two daemons would take each other's sockets away. */
+static int
+lock_run_dir(struct daemon *daemon, struct cij_error *err)
+{
+	if (flock(daemon->run_fd, LOCK_EX | LOCK_NB) == 0)
+		return 0;
+	cij_error_set(err, CIJ_E_FAILED, "another cijqemud has its sockets in '%s'",
+		daemon->conf.run_dir);
+	return cij_error_hint(err, "--run-dir names another folder");
+}
+
 static int
 open_folders(struct daemon *daemon, struct cij_error *err)
 {
 	if (open_guests_dir(daemon, err) < 0)
 		return -1;
 	daemon->run_fd = open_own_dir(daemon->conf.run_dir, geteuid() == 0 ? 0755 : 0700, err);
-	if (daemon->run_fd < 0)
+	if (daemon->run_fd < 0 || lock_run_dir(daemon, err) < 0)
 		return -1;
 	daemon->state_fd = open_own_dir(daemon->conf.state_dir, 0700, err);
 	if (daemon->state_fd < 0)
@@ -172,9 +185,10 @@ on_adopted(void *arg)
 		geteuid() == 0 && !daemon->conf.user_only, daemon->registry, &err);
 	if (!daemon->metrics)
 		log_warn("no metrics: %s", err.desc);
-	log_notice("ready: %zu guests under %s, %zu running; socket %s/%s", counts.total,
-		daemon->conf.guests_dir, counts.running, daemon->conf.run_dir, CIJ_SOCKET_NAME);
-	sd_notifyf(0, "READY=1\nSTATUS=%zu guests, %zu running", counts.total, counts.running);
+	log_id(LOG_ID_READY, LOG_NOTICE, "ready: %zu guests under %s, %zu running; socket %s/%s",
+		counts.total, daemon->conf.guests_dir, counts.running, daemon->conf.run_dir,
+		CIJ_SOCKET_NAME);
+	service_ready(daemon->service);
 }
 
 /* A guest takes ten descriptors, a viewer one: as many as the machine allows. */
@@ -222,6 +236,7 @@ set_up(struct daemon *daemon)
 	sv->consoles = console_hub_new(sv->base);
 	sv->logcuts = logcuts_new(sv->base);
 	daemon->registry = registry_new(sv);
+	daemon->service = service_new(daemon->registry);
 	daemon->term = watch_signal(daemon, SIGTERM, on_term);
 	daemon->intr = watch_signal(daemon, SIGINT, on_term);
 	daemon->hup = watch_signal(daemon, SIGHUP, on_hup);
@@ -235,7 +250,9 @@ tear_down(struct daemon *daemon)
 	leases_close(sv->leases);
 	server_free(daemon->server);
 	metrics_free(daemon->metrics);
+	service_free(daemon->service);
 	registry_free(daemon->registry);
+	host_forget_all();
 	console_hub_free(sv->consoles);
 	logcuts_free(sv->logcuts);
 	probes_free(sv->probes);
@@ -263,7 +280,7 @@ run(struct daemon *daemon)
 	registry_adopt(daemon->registry, on_adopted, daemon);
 	if (!daemon->failed)
 		event_base_dispatch(daemon->sv.base);
-	sd_notify(0, "STOPPING=1");
+	service_stopping(daemon->service);
 	counts = registry_count(daemon->registry);
 	if (!daemon->failed)
 		log_notice("stopping; %zu guests go on", counts.running);

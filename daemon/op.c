@@ -34,6 +34,8 @@ static const struct op *const ops[] = {
 	&op_guest_validate,
 	&op_guest_wait,
 	&op_hmp,
+	&op_host_down,
+	&op_host_up,
 	&op_lease_acquire,
 	&op_lease_release,
 	&op_qmp_attach,

@@ -58,6 +58,8 @@ extern const struct op op_device_plug, op_device_unplug, op_device_format, op_de
 extern const struct op op_query_qemu;
 /* op_qmp.c */
 extern const struct op op_qmp_attach, op_qmp_execute, op_hmp;
+/* op_host.c */
+extern const struct op op_host_up, op_host_down;
 /* op_lease.c */
 extern const struct op op_lease_acquire, op_lease_release, op_query_leases;
 /* op_share.c */

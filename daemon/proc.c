@@ -1,5 +1,6 @@
 #include "daemon/proc.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -9,6 +10,7 @@
 #include <sys/queue.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cijqemu/cleanup.h"
@@ -124,6 +126,9 @@ proc_spawn(struct event_base *base, const struct proc_spec *spec, proc_exit_fn *
 	strv_add(&argv, "cijqemud");
 	strv_add(&argv, "--launch");
 	strv_addf(&argv, "%u:%u", (unsigned)spec->uid, (unsigned)spec->gid);
+	if (spec->scope)
+		scope_add_words(spec->scope, &argv);
+	strv_add(&argv, "--");
 	for (char *const *word = spec->argv; *word; word++)
 		strv_add(&argv, *word);
 	pid = fork();
@@ -155,6 +160,77 @@ proc_adopt(
 		return NULL;
 	}
 	return proc_new(base, pid, pidfd, false, on_exit, arg);
+}
+
+uid_t
+proc_uid_of(pid_t pid)
+{
+	_cleanup_free_ char *path = str_printf("/proc/%d/status", (int)pid);
+	_cleanup_fclose_ FILE *file = fopen(path, "re");
+	char line[256];
+	unsigned uid;
+
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "Uid: %*u %u", &uid) == 1)
+			return uid;
+	return (uid_t)-1;
+}
+
+/* proc(5), /proc/pid/stat: field 22, in clock ticks since the host was started. */
+double
+proc_age_of(pid_t pid)
+{
+	_cleanup_free_ char *path = str_printf("/proc/%d/stat", (int)pid);
+	_cleanup_fclose_ FILE *file = fopen(path, "re");
+	unsigned long long ticks;
+	struct timespec now;
+	char text[1024];
+	const char *at;
+	size_t n;
+
+	n = file ? fread(text, 1, sizeof(text) - 1, file) : 0;
+	text[n] = '\0';
+	at = strrchr(text, ')'); /* the name before may hold anything */
+	if (!at || sscanf(at + 1,
+			   " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d "
+			   "%*d %*d %llu",
+			   &ticks) != 1)
+		return -1;
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9 -
+	       (double)ticks / (double)sysconf(_SC_CLK_TCK);
+}
+
+bool
+proc_has_option(pid_t pid, const char *option, const char *word)
+{
+	_cleanup_free_ char *path = str_printf("/proc/%d/cmdline", (int)pid);
+	_cleanup_fclose_ FILE *file = fopen(path, "re");
+	_cleanup_free_ char *arg = NULL;
+	bool behind = false;
+	size_t size = 0;
+
+	while (file && getdelim(&arg, &size, '\0', file) >= 0) {
+		if (behind && strcmp(arg, word) == 0)
+			return true;
+		behind = strcmp(arg, option) == 0;
+	}
+	return false;
+}
+
+pid_t
+proc_find(bool (*match)(pid_t pid, void *arg), void *arg)
+{
+	_cleanup_closedir_ DIR *dir = opendir("/proc");
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		int pid = atoi(entry->d_name);
+
+		if (pid > 0 && match(pid, arg))
+			return pid;
+	}
+	return 0;
 }
 
 pid_t

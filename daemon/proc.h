@@ -10,8 +10,9 @@
 #include <sys/types.h>
 
 #include "cijqemu/error.h"
+#include "daemon/scope.h"
 
-#define PROC_FDS_MAX 4
+#define PROC_FDS_MAX 5
 
 struct proc_spec {
 	char *const *argv; /* argv[0] is the binary's path */
@@ -20,6 +21,7 @@ struct proc_spec {
 	int cwd_fd; /* its working directory; weak */
 	uid_t uid; /* whom it runs as; only root can give another than its own */
 	gid_t gid;
+	const struct scope_spec *scope; /* NULL: stays in the daemon's control group */
 };
 
 /* How a process ended. */
@@ -43,6 +45,18 @@ struct proc *proc_spawn(struct event_base *base, const struct proc_spec *spec,
 /* Watches a running process that is not our child. NULL with Internal. */
 struct proc *proc_adopt(struct event_base *base, pid_t pid, proc_exit_fn *on_exit, void *arg,
 	struct cij_error *err);
+
+/* The process's effective user; -1 when it is not there. */
+uid_t proc_uid_of(pid_t pid);
+
+/* How long it has run, in seconds; -1: not known. */
+double proc_age_of(pid_t pid);
+
+/* Whether @word stands behind @option in its argument vector. */
+bool proc_has_option(pid_t pid, const char *option, const char *word);
+
+/* The first process that @match accepts; 0: none. Looks through /proc: for what is rare. */
+pid_t proc_find(bool (*match)(pid_t pid, void *arg), void *arg);
 
 pid_t proc_pid(const struct proc *proc);
 

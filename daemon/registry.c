@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cijqemu/protocol.h"
 #include "daemon/as_owner.h"
 #include "daemon/fileio.h"
 #include "daemon/log.h"
@@ -18,6 +19,9 @@ struct registry {
 	const struct services *sv; /* weak */
 	struct guest **guests; /* by name */
 	size_t n;
+	unsigned scans;
+	bool strays; /* guests without a folder were looked for */
+	bool ready; /* what runs was taken back */
 	size_t adopting;
 	void (*adopted)(void *arg);
 	void *adopted_arg; /* weak */
@@ -90,26 +94,23 @@ lookup(const struct registry *registry, const char *name)
 	return there ? registry->guests[at] : NULL;
 }
 
-static struct guest *
-add(struct registry *registry, const char *name)
+static void
+insert(struct registry *registry, struct guest *guest)
 {
 	bool there;
-	size_t at = position(registry, name, &there);
+	size_t at = position(registry, guest_name(guest), &there);
 
-	if (there)
-		return registry->guests[at];
 	registry->guests = realloc(registry->guests, (registry->n + 1) * sizeof(*registry->guests));
 	if (!registry->guests)
 		abort();
 	memmove(registry->guests + at + 1, registry->guests + at,
 		(registry->n - at) * sizeof(*registry->guests));
-	registry->guests[at] = guest_new(registry->sv, name);
+	registry->guests[at] = guest;
 	registry->n++;
-	return registry->guests[at];
 }
 
 static void
-drop(struct registry *registry, struct guest *guest)
+take_out(struct registry *registry, const struct guest *guest)
 {
 	bool there;
 	size_t at = position(registry, guest_name(guest), &there);
@@ -118,6 +119,12 @@ drop(struct registry *registry, struct guest *guest)
 	registry->n--;
 	memmove(registry->guests + at, registry->guests + at + 1,
 		(registry->n - at) * sizeof(*registry->guests));
+}
+
+static void
+drop(struct registry *registry, struct guest *guest)
+{
+	take_out(registry, guest);
 	guest_free(guest);
 }
 
@@ -135,12 +142,100 @@ is_candidate(const struct registry *registry, const struct dirent *entry)
 	       (S_ISDIR(st.st_mode) || S_ISLNK(st.st_mode));
 }
 
+/* A folder that no guest has yet. */
+struct newcomer {
+	char name[CIJ_GUEST_NAME_MAX + 1];
+	ino_t inode;
+};
+
+struct newcomers {
+	struct newcomer *items;
+	size_t n;
+};
+
+static void
+free_newcomers(struct newcomers *list)
+{
+	free(list->items);
+}
+
+/* Marks the guests whose folders are there, and collects the folders of none. */
+static void
+look_through(struct registry *registry, DIR *dir, struct newcomers *list)
+{
+	struct dirent *entry;
+
+	while ((entry = readdir(dir))) {
+		struct guest *guest;
+
+		if (!is_candidate(registry, entry))
+			continue;
+		guest = lookup(registry, entry->d_name);
+		if (guest) {
+			guest_seen(guest, registry->scans, entry->d_ino);
+			continue;
+		}
+		list->items = realloc(list->items, (list->n + 1) * sizeof(*list->items));
+		if (!list->items)
+			abort();
+		snprintf(list->items[list->n].name, sizeof(list->items[0].name), "%.63s",
+			entry->d_name);
+		list->items[list->n++].inode = entry->d_ino;
+	}
+}
+
+/* The guest that runs in that folder, which had another name when it was started. */
+static struct guest *
+find_moved(struct registry *registry, const struct newcomer *newcomer)
+{
+	struct stat st;
+
+	for (size_t i = 0; i < registry->n; i++) {
+		struct guest *guest = registry->guests[i];
+
+		if (!guest_is_missing(guest, registry->scans) || guest_dir(guest) < 0 ||
+			guest_inode(guest) != newcomer->inode)
+			continue;
+		if (fstatat(registry->sv->guests_fd, newcomer->name, &st, AT_SYMLINK_NOFOLLOW) ==
+				0 &&
+			st.st_ino == guest_inode(guest))
+			return guest;
+	}
+	return NULL;
+}
+
+static void
+do_nothing(void *arg)
+{
+}
+
+static void
+welcome(struct registry *registry, const struct newcomer *newcomer, bool some_missing)
+{
+	struct guest *guest = some_missing ? find_moved(registry, newcomer) : NULL;
+
+	if (guest) {
+		take_out(registry, guest);
+		guest_rename(guest, newcomer->name);
+		guest_seen(guest, registry->scans, newcomer->inode);
+		insert(registry, guest);
+		return;
+	}
+	guest = guest_new(registry->sv, newcomer->name);
+	insert(registry, guest);
+	/* It may have come with its QEMU: a file system that was mounted late. */
+	if (registry->ready && guest_refresh(guest))
+		guest_adopt(guest, do_nothing, NULL);
+}
+
 void
 registry_scan(struct registry *registry)
 {
+	_cleanup_(free_newcomers)
+	struct newcomers newcomers = {0};
 	_cleanup_closedir_ DIR *dir = NULL;
-	struct dirent *entry;
 	int fd = openat(registry->sv->guests_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool some_missing = false;
 
 	dir = fd < 0 ? NULL : fdopendir(fd);
 	if (!dir) {
@@ -149,12 +244,54 @@ registry_scan(struct registry *registry)
 			close(fd);
 		return;
 	}
-	while ((entry = readdir(dir)))
-		if (is_candidate(registry, entry))
-			add(registry, entry->d_name);
-	for (size_t i = registry->n; i-- > 0;)
+	registry->scans++;
+	look_through(registry, dir, &newcomers);
+	for (size_t i = 0; i < registry->n && !some_missing; i++)
+		some_missing = guest_is_missing(registry->guests[i], registry->scans);
+	for (size_t i = 0; i < newcomers.n; i++)
+		welcome(registry, &newcomers.items[i], some_missing);
+	for (size_t i = registry->n; i-- > 0;) {
+		guest_set_folder_gone(registry->guests[i],
+			guest_is_missing(registry->guests[i], registry->scans));
 		if (!guest_refresh(registry->guests[i]))
 			drop(registry, registry->guests[i]);
+	}
+}
+
+static void on_adopted(void *arg);
+
+static void
+adopt(struct registry *registry, struct guest *guest)
+{
+	registry->adopting++;
+	guest_adopt(guest, on_adopted, registry);
+}
+
+/*
+ * Sockets of guests whose folders are gone: their QEMUs may run on all the same. After all others,
+ * since a folder that was renamed takes its sockets along.
+ */
+static void
+adopt_strays(struct registry *registry)
+{
+	_cleanup_closedir_ DIR *dir = NULL;
+	struct dirent *entry;
+	int fd = openat(registry->sv->run_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir && fd >= 0)
+		close(fd);
+	while (dir && (entry = readdir(dir))) {
+		struct guest *guest;
+
+		if (cij_guest_name_check(entry->d_name, NULL) < 0 ||
+			lookup(registry, entry->d_name))
+			continue;
+		guest = guest_new(registry->sv, entry->d_name);
+		guest_refresh(guest); /* says that the folder is gone */
+		insert(registry, guest);
+		adopt(registry, guest);
+	}
 }
 
 static void
@@ -162,8 +299,19 @@ on_adopted(void *arg)
 {
 	struct registry *registry = arg;
 
-	if (--registry->adopting == 0)
-		registry->adopted(registry->adopted_arg);
+	if (--registry->adopting > 0)
+		return;
+	if (!registry->strays) {
+		registry->strays = true;
+		registry->adopting = 1;
+		adopt_strays(registry);
+		on_adopted(registry);
+		return;
+	}
+	registry->ready = true;
+	registry_scan(
+		registry); /* strays that were none go, the others are told to have no folder */
+	registry->adopted(registry->adopted_arg);
 }
 
 void
@@ -172,10 +320,8 @@ registry_adopt(struct registry *registry, void (*done)(void *arg), void *arg)
 	registry->adopted = done;
 	registry->adopted_arg = arg;
 	registry->adopting = 1; /* ours: until all have been asked */
-	for (size_t i = 0; i < registry->n; i++) {
-		registry->adopting++;
-		guest_adopt(registry->guests[i], on_adopted, registry);
-	}
+	for (size_t i = 0; i < registry->n; i++)
+		adopt(registry, registry->guests[i]);
 	on_adopted(registry);
 }
 

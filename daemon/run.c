@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "daemon/clock.h"
@@ -15,7 +16,7 @@
 
 /* A record holds an argument vector of a few KiB. */
 #define RECORD_MAX (256 * 1024)
-#define RECORD_DEPTH_MAX 8
+#define RECORD_DEPTH_MAX 24
 
 /* Runs removed at one start: more are a planted folder's, and would hold up the other guests. */
 #define PRUNE_MAX 1000
@@ -31,6 +32,7 @@ run_clear(struct run *run)
 	free(run->accel_why);
 	free(run->error);
 	json_object_put(run->argv);
+	json_object_put(run->config);
 	json_object_put(run->devices);
 	*run = (struct run){0};
 }
@@ -150,6 +152,19 @@ by_number(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+/* What a start that was cut short left without its .out; the record has been written anew. */
+static void
+remove_leftovers(int logs, unsigned number)
+{
+	char name[64];
+
+	for (size_t i = 0; i < cij_array_size(suffixes); i++)
+		if (strcmp(suffixes[i], "run.json") != 0) {
+			file_name(name, sizeof(name), number, suffixes[i]);
+			unlinkat(logs, name, 0);
+		}
+}
+
 /*
  * Leaves @keep runs, the newest. Looks once: what cannot be removed (an owner may put anything
  * here) stays.
@@ -194,7 +209,7 @@ run_files_make(
 		return cij_error_errno(
 			err, CIJ_E_NO_RESOURCES, errno, "cannot make the folder 'logs'");
 	prune(logs, keep > 1 ? keep - 1 : 1);
-	remove_run(logs, number); /* what a start that was cut short left without its .out */
+	remove_leftovers(logs, number);
 	file_name(name, sizeof(name), number, "out");
 	out = openat(logs, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
 	files->log_fd = out;
@@ -216,8 +231,11 @@ run_files_make(
 	file_name(name, sizeof(name), number, "qemu");
 	files->qemu_fd = openat(
 		logs, name, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	/* Held by all who inherit it: run_lives(). Where locks are not to be had it tells nothing.
+	 */
 	if (files->qemu_fd < 0)
 		goto fail;
+	flock(files->qemu_fd, LOCK_EX | LOCK_NB);
 	snprintf(link, sizeof(link), "logs/%04u.out", number);
 	point_link(dir_fd, "console.log", link);
 	point_link(dir_fd, "console.out", "console.log");
@@ -267,6 +285,34 @@ run_files_open(int dir_fd, unsigned number, bool ended, struct run_files *files)
 	}
 }
 
+static int
+open_qemu_file(int dir_fd, unsigned number)
+{
+	_cleanup_close_ int logs = dir_open_at(dir_fd, "logs");
+	char name[64];
+
+	file_name(name, sizeof(name), number, "qemu");
+	return logs < 0 ? -1 : file_open_read_at(logs, name);
+}
+
+bool
+run_lives(int dir_fd, unsigned number)
+{
+	_cleanup_close_ int fd = open_qemu_file(dir_fd, number);
+
+	return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+}
+
+bool
+run_is_qemu_file(int dir_fd, unsigned number, const struct stat *st)
+{
+	_cleanup_close_ int fd = open_qemu_file(dir_fd, number);
+	struct stat own;
+
+	return fd >= 0 && fstat(fd, &own) == 0 && own.st_ino == st->st_ino &&
+	       own.st_dev == st->st_dev;
+}
+
 void
 run_files_close(struct run_files *files)
 {
@@ -299,6 +345,99 @@ run_exit_to_json(bool has_exit, const struct proc_exit *how)
 	return obj;
 }
 
+/* The kernel's name for the time since the host was started: monotonic times are of one alone. */
+static const char *
+boot_id(void)
+{
+	static char id[40];
+	_cleanup_fclose_ FILE *file = NULL;
+
+	if (*id)
+		return id;
+	file = fopen("/proc/sys/kernel/random/boot_id", "re");
+	if (!file || !fgets(id, sizeof(id), file))
+		strcpy(id, "?");
+	id[strcspn(id, "\n")] = '\0';
+	return id;
+}
+
+static const char *const asked_names[] = {
+	[RUN_ASKED_NOTHING] = NULL,
+	[RUN_ASKED_STOP] = "stop",
+	[RUN_ASKED_KILL] = "kill",
+	[RUN_ASKED_HOST_SHUTDOWN] = "host-shutdown",
+};
+
+static void
+add_mono(struct json_object *obj, const char *name, double when)
+{
+	json_object_object_add(obj, name, when > 0 ? json_object_new_double(when) : NULL);
+}
+
+static struct json_object *
+backoff_to_json(const struct backoff *backoff)
+{
+	struct json_object *obj = json_object_new_object();
+	struct json_object *failures = json_object_new_array();
+
+	cij_json_add_int(obj, "streak", backoff->streak);
+	cij_json_add_bool(obj, "gave_up", backoff->gave_up);
+	for (size_t i = 0; i < BACKOFF_FAILURES && backoff->failures[i] > 0; i++)
+		json_object_array_add(failures, json_object_new_double(backoff->failures[i]));
+	json_object_object_add(obj, "failures", failures);
+	return obj;
+}
+
+static double
+load_mono(struct json_object *obj, const char *name)
+{
+	struct json_object *value = cij_json_get(obj, name);
+	double when = 0;
+
+	if (json_object_is_type(value, json_type_double) ||
+		json_object_is_type(value, json_type_int))
+		when = json_object_get_double(value);
+	return when > 0 && when < 1e12 ? when : 0;
+}
+
+static void
+load_backoff(struct backoff *backoff, struct json_object *obj)
+{
+	struct json_object *failures = cij_json_get(obj, "failures");
+	int64_t streak = cij_json_int(obj, "streak", 0);
+
+	backoff->streak = streak > 0 && streak < 1000 ? (unsigned)streak : 0;
+	backoff->gave_up = cij_json_bool(obj, "gave_up", false);
+	if (!json_object_is_type(failures, json_type_array))
+		return;
+	for (size_t i = 0; i < BACKOFF_FAILURES && i < json_object_array_length(failures); i++) {
+		struct json_object *when = json_object_array_get_idx(failures, i);
+
+		if (json_object_is_type(when, json_type_double))
+			backoff->failures[i] = json_object_get_double(when);
+	}
+}
+
+/* The life of the run on this boot of the host: what the next daemon goes on with. */
+static void
+load_times(struct run *run, struct json_object *obj)
+{
+	const char *asked = cij_json_str(obj, "asked"), *boot = cij_json_str(obj, "boot_id");
+	int64_t restarts = cij_json_int(obj, "restarts", 0);
+
+	run->this_boot = boot && strcmp(boot, boot_id()) == 0;
+	run->backoff.restarts = restarts > 0 && restarts < INT32_MAX ? (unsigned)restarts : 0;
+	for (size_t i = 1; asked && i < cij_array_size(asked_names); i++)
+		if (strcmp(asked, asked_names[i]) == 0)
+			run->asked = i;
+	if (!run->this_boot)
+		return;
+	run->up_at = load_mono(obj, "up_at");
+	run->kill_at = load_mono(obj, "kill_at");
+	run->restart_at = load_mono(obj, "restart_at");
+	load_backoff(&run->backoff, cij_json_get(obj, "backoff"));
+}
+
 static void
 add_time(struct json_object *obj, const char *name, time_t when)
 {
@@ -329,11 +468,22 @@ run_save(int dir_fd, const struct run *run, struct cij_error *err)
 	json_object_object_add(obj, "by", by);
 	add_time(obj, "started", run->started);
 	add_time(obj, "ended", run->ended);
+	cij_json_add_bool(obj, "automatic", run->automatic);
+	cij_json_add_bool(obj, "paused", run->paused);
+	cij_json_add_bool(obj, "up", run->up);
+	cij_json_add_str(obj, "boot_id", boot_id());
+	add_mono(obj, "up_at", run->up_at);
+	add_mono(obj, "kill_at", run->kill_at);
+	add_mono(obj, "restart_at", run->restart_at);
+	cij_json_add_str(obj, "asked", asked_names[run->asked]);
+	cij_json_add_int(obj, "restarts", run->backoff.restarts);
+	json_object_object_add(obj, "backoff", backoff_to_json(&run->backoff));
 	cij_json_add_int(obj, "boot_ms", run->boot_ms);
 	cij_json_add_str(obj, "reason", greason_name(run->reason));
 	json_object_object_add(obj, "exit", run_exit_to_json(run->has_exit, &run->exit));
 	cij_json_add_str(obj, "error", run->error);
 	json_object_object_add(obj, "argv", json_object_get(run->argv));
+	json_object_object_add(obj, "config", json_object_get(run->config));
 	json_object_object_add(obj, "devices", json_object_get(run->devices));
 	text = json_object_to_json_string_length(
 		obj, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE, &len);
@@ -342,6 +492,17 @@ run_save(int dir_fd, const struct run *run, struct cij_error *err)
 		return cij_error_errno(
 			err, CIJ_E_NO_RESOURCES, errno, "cannot write 'logs/%s'", name);
 	return 0;
+}
+
+int
+run_begin(int dir_fd, const struct run *run, struct cij_error *err)
+{
+	_cleanup_close_ int logs = dir_make_at(dir_fd, "logs", 0755);
+
+	if (logs < 0)
+		return cij_error_errno(
+			err, CIJ_E_NO_RESOURCES, errno, "cannot make the folder 'logs'");
+	return run_save(dir_fd, run, err);
 }
 
 static void
@@ -382,11 +543,20 @@ run_load(int dir_fd, unsigned number, struct run *run)
 	run->by_pid = (pid_t)cij_json_int(by, "pid", 0);
 	run->started = clock_parse(cij_json_str(obj, "started"));
 	run->ended = clock_parse(cij_json_str(obj, "ended"));
+	run->automatic = cij_json_bool(obj, "automatic", false);
+	run->paused = cij_json_bool(obj, "paused", false);
+	run->up = cij_json_bool(obj, "up", false);
+	load_times(run, obj);
 	run->boot_ms = cij_json_int(obj, "boot_ms", -1);
 	run->reason = greason_from_name(cij_json_str(obj, "reason"));
 	load_exit(run, cij_json_get(obj, "exit"));
 	run->error = str_copy(cij_json_str(obj, "error"));
 	run->argv = json_object_get(cij_json_get(obj, "argv"));
+	if (!json_object_is_type(run->argv, json_type_array)) {
+		json_object_put(run->argv);
+		run->argv = NULL;
+	}
+	run->config = json_object_get(cij_json_get(obj, "config"));
 	run->devices = json_object_get(cij_json_get(obj, "devices"));
 	return 0;
 }

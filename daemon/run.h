@@ -1,11 +1,14 @@
-/* One run of a guest on disk: logs/NNNN.out, .in, .index, .qemu, and the record of it, .run.json. */
+/* One run of a guest on disk: logs/NNNN.out, .in, .index, .qemu, and the record of it, .run.json.
+ */
 #ifndef DAEMON_RUN_H
 #define DAEMON_RUN_H
 
 #include <stdbool.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "cijqemu/error.h"
+#include "daemon/backoff.h"
 #include "daemon/gstate.h"
 #include "daemon/proc.h"
 #include "daemon/strv.h"
@@ -25,6 +28,9 @@ struct run_files {
 		-1, -1, -1, -1 \
 	}
 
+/* What a user asked of a run that has not come to it yet. */
+enum run_asked { RUN_ASKED_NOTHING, RUN_ASKED_STOP, RUN_ASKED_KILL, RUN_ASKED_HOST_SHUTDOWN };
+
 /* What is known of a run; written when it begins and when it ends. Clear with run_clear(). */
 struct run {
 	unsigned number;
@@ -34,13 +40,21 @@ struct run {
 	int port;
 	uid_t by_uid; /* who started it */
 	pid_t by_pid;
+	bool automatic; /* started by a restart policy or with the host */
+	bool paused; /* its CPUs were to be left stopped */
 	time_t started, ended; /* ended 0: it runs, or nobody saw it end */
+	bool up; /* its CPUs ran, or it was left paused: the start was over */
+	/* Monotonic times, of this boot of the host; 0: none. */
+	double up_at, kill_at, restart_at;
+	enum run_asked asked;
+	bool this_boot; /* the host has not been restarted since */
+	struct backoff backoff;
 	int64_t boot_ms; /* until SSH answered; -1: it did not */
 	enum greason reason;
 	bool has_exit;
 	struct proc_exit exit;
 	char *error;
-	struct json_object *argv;
+	struct json_object *argv, *config; /* config: guest.json as it was; NULL: there was none */
 	struct json_object *devices; /* the drives' definitions in force; NULL: not known */
 };
 
@@ -65,6 +79,18 @@ int run_files_make(
  */
 void run_files_open(int dir_fd, unsigned number, bool ended, struct run_files *files);
 void run_files_close(struct run_files *files);
+
+/*
+ * Whether a process of the run lives, the launcher before QEMU included: they hold a lock on the
+ * file that QEMU prints into, which run_files_make() took. To be called as whoever may read it.
+ */
+bool run_lives(int dir_fd, unsigned number);
+
+/* Whether @st is the file that QEMU of run @number prints into. */
+bool run_is_qemu_file(int dir_fd, unsigned number, const struct stat *st);
+
+/* Writes the record of a run that is about to begin, before its other files. As run_save(). */
+int run_begin(int dir_fd, const struct run *run, struct cij_error *err);
 
 /* Writes the record, as the owner. 0, or -1 with an error. */
 int run_save(int dir_fd, const struct run *run, struct cij_error *err);

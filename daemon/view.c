@@ -162,7 +162,10 @@ view_guest(struct guest *guest)
 	add_number(obj, "boot_ms", status.boot_ms >= 0, status.boot_ms);
 	cij_json_add_bool(obj, "hung", status.hung);
 	json_object_object_add(obj, "exit", run_exit_to_json(status.has_exit, status.exit));
-	cij_json_add_str(obj, "error", status.state == GS_BROKEN ? status.broken : status.error);
+	cij_json_add_str(obj, "error",
+		status.note                 ? status.note
+		: status.state == GS_BROKEN ? status.broken
+					    : status.error);
 	json_object_object_add(obj, "owner", view_owner(guest));
 	add_number(obj, "pid", status.pid > 0, status.pid);
 	add_number(obj, "memory_bytes", status.state != GS_BROKEN, conf->memory);
@@ -175,6 +178,10 @@ view_guest(struct guest *guest)
 	add_number(obj, "run", status.run > 0, status.run);
 	add_number(obj, "uptime_s", status.uptime >= 0, (int64_t)status.uptime);
 	json_object_object_add(obj, "lease", guest_lease_view(guest));
-	cij_json_add_int(obj, "restarts", 0);
+	cij_json_add_int(obj, "restarts", status.restarts);
+	add_number(obj, "restart_in_s", status.restart_in >= 0, (int64_t)(status.restart_in + 0.5));
+	cij_json_add_bool(obj, "gave_up", status.gave_up);
+	cij_json_add_int(obj, "resets", status.resets);
+	cij_json_add_bool(obj, "reset_loop", status.reset_loop);
 	return obj;
 }

@@ -1,3 +1,4 @@
+/* clang-format off */
 /*
  * A stand-in for qemu-system-x86_64, for faults and scale: it talks QMP, holds its pid file's lock,
  * echoes its console's keys, really listens on the ports that it is told to forward, and misbehaves
@@ -10,9 +11,9 @@
  *   no-sandbox         refuse -sandbox, as the forks do
  *   say=TEXT           print TEXT on stderr first
  *   exit=N             exit with N at once
- *   at=POINT:DEED      at POINT (start, pidfile, greeting, capabilities, a QMP command or the
- *                      first word of a human monitor's line) do DEED: exit, crash, mute, garbage
- *                      or close
+ *   at=POINT:DEED      at POINT (start, pidfile, greeting, capabilities, or a QMP command or the
+ *                      first word of a human monitor's line) do DEED: exit, crash, mute, garbage,
+ *                      close, or sleep (for 2 s and once, then go on)
  *   flood=N            print N numbered lines on the console, as fast as it goes
  *   ignore-powerdown   live on at the power button
  *   ignore-term        live on at SIGTERM
@@ -24,6 +25,7 @@
  *   qmp-log=FILE       append each QMP command that comes
  *   probe-exit=N       exit with N when asked what it can do (QMP on stdio)
  */
+/* clang-format on */
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
@@ -46,7 +48,7 @@
 #define WORDS_MAX 64
 
 struct fake {
-	char *words[WORDS_MAX];
+	const char *words[WORDS_MAX];
 	int n_words;
 	const char *name, *uuid, *pidfile, *pipe;
 	int listen_fd; /* QMP; -1: on stdio */
@@ -166,6 +168,11 @@ reach(struct fake *f, const char *point)
 			say_qmp(f, "\001\002 this is no JSON {{{");
 		} else if (strcmp(deed, "close") == 0) {
 			drop_client(f);
+		} else if (strcmp(deed, "sleep") == 0) {
+			f->words[i] = "slept"; /* once */
+			fprintf(stderr, "fake_qemu: sleeps at %s\n", point);
+			sleep(2);
+			return true;
 		} else if (strcmp(deed, "mute") == 0) {
 			f->mute = true;
 		}

@@ -1,0 +1,317 @@
+"""Whatever becomes of the daemon, the guests go on and the next one takes them back."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import tempfile
+import time
+
+import pytest
+
+from harness import BUILD, Daemon, FakeQemu, alive, wait_until
+
+
+def start(daemon, name, config):
+    daemon.folder(name, config)
+    daemon.ctl("start", name)
+    return daemon.show(name)
+
+
+def settled(daemon, name, **wanted):
+    """Waits until the guest's view has these values; returns it."""
+    def there():
+        view = daemon.show(name)
+        return view if all(view[k] == v for k, v in wanted.items()) else None
+    return wait_until(there, f"{name} is {wanted}: {daemon.show(name)}")
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL, signal.SIGABRT, signal.SIGSEGV])
+def test_taken_back_after(daemon, tiny, sig):
+    """The same process, the same port, uptime that goes on, and a console without a gap."""
+    before = start(daemon, "g", tiny.config)
+    daemon.restart(sig)
+    after = daemon.show("g")
+    for key in ("state", "pid", "ssh", "run", "memory_bytes", "qemu", "accel"):
+        assert after[key] == before[key], key
+    assert "taken back" in daemon.log_text()
+    daemon.ctl("wait", "g", "--for", "ssh", "--timeout", "60")
+    assert daemon.ctl("exec", "g", "--", "echo works").stdout == "works\n"
+    daemon.ctl("stop", "g")
+    view = daemon.show("g")
+    # It is not our child: the kernel does not tell how it ended.
+    assert (view["state"], view["reason"], view["exit"]) == ("stopped", "stopped", None)
+
+
+def test_upgrade_under_running_guests(daemon, fake, tmp_path):
+    """The binary is replaced while it runs: it still launches guests, and so does the new one."""
+    program = tmp_path / "cijqemud"
+    shutil.copy(BUILD / "cijqemud", program)
+    daemon.stop()
+
+    def spawn():
+        import subprocess
+        with open(daemon.log, "ab") as log:
+            daemon.process = subprocess.Popen(
+                [program, "--guests", daemon.guests, "--run-dir", daemon.run, "--state-dir", daemon.state],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=daemon.env)
+        wait_until(daemon.answers, "the daemon answers")
+
+    spawn()
+    old = start(daemon, "a", fake.config())
+    program.unlink()
+    start(daemon, "b", fake.config())  # /proc/self/exe of a deleted file still executes
+    shutil.copy(BUILD / "cijqemud", program)
+    start(daemon, "c", fake.config())
+    daemon.stop()
+    spawn()
+    assert {v["guest"]: v["state"] for v in daemon.json("list")} == dict.fromkeys("abc", "running")
+    assert daemon.show("a")["pid"] == old["pid"]
+
+
+def test_stale_and_recycled_pid_file(daemon, fake):
+    """The text of a pid file is nobody's proof of life: a stranger of that pid is left alone."""
+    view = start(daemon, "g", fake.config())
+    daemon.stop(signal.SIGKILL)
+    os.kill(view["pid"], signal.SIGKILL)
+    wait_until(lambda: not alive(view["pid"]), "the guest ends")
+    (daemon.guests / "g/guest.pid").write_text(f"{os.getpid()}\n")
+    daemon.start()
+    view = daemon.show("g")
+    assert (view["state"], view["reason"], view["exit"], view["pid"]) == ("stopped", "lost", None, None)
+    assert "not known" in view["error"]
+    daemon.ctl("kill", "g")
+    daemon.ctl("start", "g")
+    assert daemon.show("g")["state"] == "running"
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "gone", "garbage"])
+def test_run_record_damaged(daemon, fake, damage):
+    before = start(daemon, "g", fake.config())
+    daemon.stop(signal.SIGKILL)
+    record = daemon.guests / "g/logs/0001.run.json"
+    text = record.read_text()
+    assert json.loads(text)["up"] is True
+    if damage == "gone":
+        record.unlink()
+    else:
+        record.write_text({"cut": text[:len(text) // 2], "empty": "", "garbage": "\0\1[[[["}[damage])
+    daemon.start()
+    after = daemon.show("g")
+    assert (after["state"], after["pid"], after["run"]) == ("running", before["pid"], 1)
+    assert after["error"] is None and after["uptime_s"] >= 0
+    daemon.ctl("kill", "g")
+    daemon.restart()
+    assert daemon.show("g")["reason"] == "killed"
+
+
+def test_run_record_damaged_after_the_end(daemon, fake):
+    start(daemon, "g", fake.config())
+    daemon.ctl("kill", "g")
+    daemon.stop()
+    (daemon.guests / "g/logs/0001.run.json").write_text("{")
+    daemon.start()
+    view = daemon.show("g")
+    assert (view["state"], view["reason"]) == ("stopped", "lost")
+    assert "record of run 1 cannot be read" in view["error"]
+
+
+def test_console_log_cut_and_removed(daemon, fake):
+    before = start(daemon, "g", fake.config("flood=1000"))
+    log = daemon.guests / "g/logs/0001.out"
+    wait_until(lambda: log.read_bytes().count(b"\n") == 1000, "the flood")
+    os.truncate(log, 100)
+    daemon.restart(signal.SIGKILL)
+    assert daemon.show("g")["console"]["bytes"] == 100
+    log.unlink()
+    daemon.restart(signal.SIGKILL)
+    after = daemon.show("g")
+    assert (after["state"], after["pid"], after["console"]) == ("running", before["pid"], None)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_folder_renamed(daemon, tiny, restart):
+    """It is shown under its new name, and can be used under that."""
+    before = start(daemon, "old", tiny.config)
+    (daemon.guests / "old").rename(daemon.guests / "new")
+    if restart:
+        daemon.restart(signal.SIGKILL)
+    views = daemon.json("list")
+    assert [(v["guest"], v["state"], v["pid"]) for v in views] == [("new", "running", before["pid"])]
+    assert views[0]["path"] == str(daemon.guests / "new")
+    daemon.ctl("status", "old", code=4)
+    daemon.restart(signal.SIGKILL)
+    assert daemon.show("new")["pid"] == before["pid"]
+    daemon.ctl("kill", "new")
+    daemon.ctl("start", "new")
+    assert daemon.show("new")["state"] == "running"
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_folder_deleted(daemon, fake, restart):
+    before = start(daemon, "g", fake.config())
+    shutil.rmtree(daemon.guests / "g")
+    if restart:
+        daemon.restart(signal.SIGKILL)
+    view = daemon.json("list")[0]
+    assert (view["guest"], view["state"], view["pid"]) == ("g", "running", before["pid"])
+    assert "renamed or removed" in view["error"]
+    daemon.ctl("kill", "g")
+    wait_until(lambda: not alive(before["pid"]), "the guest ends")
+    assert daemon.json("list") == []
+
+
+def test_folder_moved_away(daemon, fake, tmp_path):
+    before = start(daemon, "g", fake.config())
+    (daemon.guests / "g").rename(tmp_path / "elsewhere")
+    daemon.restart(signal.SIGKILL)
+    view = daemon.show("g")
+    assert (view["state"], view["pid"], view["run"]) == ("running", before["pid"], 1)
+    (tmp_path / "elsewhere").rename(daemon.guests / "g")
+    assert daemon.json("list")[0]["error"] is None
+    daemon.ctl("kill", "g")
+    view = daemon.show("g")
+    assert (view["state"], view["reason"]) == ("stopped", "killed")
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_folder_unreadable(restart):
+    """As root: the guest is another user's, whose rights the daemon takes when it looks at the folder."""
+    base = pathlib.Path(tempfile.mkdtemp(dir="/var/tmp"))
+    base.chmod(0o755)
+    daemon = Daemon(base)
+    folder = daemon.guests / "g"
+    try:
+        fake = FakeQemu(base / "qemu")
+        daemon.start()
+        daemon.folder("g", fake.config())
+        if os.geteuid() == 0:
+            os.chown(folder, 1, 1)
+        daemon.ctl("start", "g")
+        before = daemon.show("g")
+        folder.chmod(0)
+        if restart:
+            daemon.restart(signal.SIGKILL)
+        view = daemon.show("g")
+        assert (view["state"], view["pid"]) == ("running", before["pid"])
+        daemon.ctl("kill", "g")
+        wait_until(lambda: not alive(before["pid"]), "the guest ends")
+        assert daemon.show("g")["state"] in ("stopped", "broken")
+        folder.chmod(0o755)
+        view = daemon.show("g")
+        assert (view["state"], view["reason"]) == ("stopped", "killed")
+    finally:
+        folder.chmod(0o755)
+        daemon.close()
+        shutil.rmtree(base)
+
+
+@pytest.mark.parametrize("what", ["qemu.sock", "the guest's folder", "guest.pid", "all"])
+def test_removed_under_us(daemon, tiny, what):
+    """The QMP connection is made again all the same: QEMU has a handle on its socket."""
+    before = start(daemon, "g", tiny.config)
+    daemon.stop(signal.SIGKILL)
+    if what == "qemu.sock":
+        (daemon.run / "guests/g/qemu.sock").unlink()
+    if what in ("the guest's folder", "all"):
+        shutil.rmtree(daemon.run / "guests/g")
+    if what in ("guest.pid", "all"):
+        (daemon.guests / "g/guest.pid").unlink()
+    daemon.start()
+    after = daemon.show("g")
+    assert (after["state"], after["pid"], after["hung"]) == ("running", before["pid"], False)
+    daemon.ctl("pause", "g")
+    assert daemon.show("g")["state"] == "paused"
+    daemon.ctl("resume", "g")
+    daemon.ctl("kill", "g")
+    wait_until(lambda: not alive(before["pid"]), "the guest ends")
+
+
+def test_copy_of_a_running_guest_is_no_guest_that_runs(daemon, fake):
+    start(daemon, "g", fake.config(restart="always"))
+    shutil.copytree(daemon.guests / "g", daemon.guests / "copy", symlinks=True, ignore=shutil.ignore_patterns("*.in"))
+    daemon.restart(signal.SIGKILL)
+    time.sleep(1.5)
+    assert {v["guest"]: v["state"] for v in daemon.json("list")} == {"g": "running", "copy": "stopped"}
+
+
+def test_definition_is_that_of_the_run(daemon, fake):
+    start(daemon, "g", fake.config(memory="96M"))
+    daemon.folder("g", fake.config(memory="32M"))
+    daemon.restart(signal.SIGKILL)
+    assert daemon.show("g")["memory_bytes"] == 96 << 20
+    daemon.folder("g", "{ broken")
+    daemon.restart(signal.SIGKILL)
+    assert daemon.show("g")["state"] == "running"
+    daemon.ctl("kill", "g")
+    assert daemon.show("g")["state"] == "broken"
+    daemon.folder("g", fake.config(memory="32M"))
+    view = daemon.show("g")
+    assert (view["state"], view["memory_bytes"]) == ("stopped", 32 << 20)
+
+
+def test_paused_stays_paused(daemon, tiny):
+    start(daemon, "g", tiny.config)
+    daemon.ctl("pause", "g")
+    daemon.restart(signal.SIGKILL)
+    assert daemon.show("g")["state"] == "paused"
+    daemon.folder("p", tiny.config)
+    daemon.ctl("start", "p", "--paused")
+    daemon.restart(signal.SIGKILL)
+    assert daemon.show("p")["state"] == "paused"
+    daemon.ctl("resume", "p")
+    assert daemon.show("p")["state"] == "running"
+
+
+def test_a_stop_goes_on(daemon, fake):
+    """A stop that was asked of the daemon that died is carried to its end by the next."""
+    start(daemon, "g", fake.config("ignore-powerdown"))
+    stopping = daemon.ctl_start("stop", "g", "--force-after", "3")
+    settled(daemon, "g", state="stopping")
+    daemon.restart(signal.SIGKILL)
+    stopping.communicate()
+    assert daemon.show("g")["state"] == "stopping"
+    settled(daemon, "g", state="stopped", reason="killed")
+
+
+def test_mute_guest_beside_a_good_one(daemon, fake):
+    """A mute guest does not keep the daemon from its work, and is told of."""
+    start(daemon, "good", fake.config())
+    view = start(daemon, "mute", fake.config())
+    os.kill(view["pid"], signal.SIGSTOP)
+    daemon.restart(signal.SIGKILL)
+    assert daemon.show("good")["hung"] is False
+    view = daemon.show("mute")
+    assert (view["state"], view["hung"]) == ("running", True)
+    os.kill(view["pid"], signal.SIGCONT)
+    view = settled(daemon, "mute", hung=False)
+    assert view["ssh"]["port"] > 0
+
+
+def test_ended_while_away(daemon, fake):
+    view = start(daemon, "g", fake.config())
+    asked = start(daemon, "asked", fake.config("ignore-powerdown"))
+    with daemon.connect() as c:
+        c.send("guest-stop", guest="asked")
+        settled(daemon, "asked", state="stopping")
+    daemon.stop(signal.SIGKILL)
+    for pid in (view["pid"], asked["pid"]):
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not alive(pid), "the guest ends")
+    daemon.start()
+    view = daemon.show("g")
+    assert (view["state"], view["reason"], view["exit"]) == ("stopped", "lost", None)
+    assert daemon.show("asked")["reason"] == "stopped"
+    daemon.restart()
+    assert daemon.show("g")["reason"] == "lost"
+
+
+def test_two_daemons_on_one_folder(daemon, fake, tmp_path):
+    start(daemon, "g", fake.config())
+    (tmp_path / "second").mkdir()
+    second = Daemon(tmp_path / "second", guests=daemon.guests)
+    second.spawn()
+    assert second.process.wait(60) != 0
+    assert f"another cijqemud (pid {daemon.pid}) serves" in second.log_text()
+    assert daemon.show("g")["state"] == "running"
