@@ -406,6 +406,8 @@ editor_line(struct editor *editor)
 
 	if (editor->el) {
 		fflush(stdout);
+		/* Before the prompt, not behind it: what is typed as soon as it is seen counts. */
+		lib.set(editor->el, EL_PREP_TERM, 1);
 		line = lib.gets(editor->el, &count);
 		if (line && count > 0) {
 			remember(editor, line);
