@@ -161,6 +161,7 @@ def test_console_goes_on_after_a_restart(daemon, fake, sig):
     log = log_of(daemon, "f")
     writer = Viewer(daemon, "f", "start", "auto")
     follower = daemon.ctl_start("logs", "f", "-f")
+    wait_until(lambda: daemon.show("f")["console"]["viewers"] == 2, "it follows")
     writer.send(b"before\n")
     writer.has(b"before\n")
     daemon.stop(sig)
