@@ -8,6 +8,10 @@ PKG_CONFIG ?= pkg-config
 
 bindir = $(PREFIX)/bin
 libexecdir = $(PREFIX)/libexec/cijqemu
+mandir = $(PREFIX)/share/man
+bashdir = $(PREFIX)/share/bash-completion/completions
+fishdir = $(PREFIX)/share/fish/vendor_completions.d
+zshdir = $(PREFIX)/share/zsh/site-functions
 # Where this machine's systemd looks; empty: no systemd, nothing of it is installed.
 unitdir = $(call pkg,--variable=systemdsystemunitdir,systemd)
 userunitdir = $(call pkg,--variable=systemduserunitdir,systemd)
@@ -33,13 +37,13 @@ ALL_LDFLAGS = -pie -Wl,--as-needed -Wl,-z,relro,-z,now $(LDFLAGS)
 
 pkg = $(shell $(PKG_CONFIG) $(1) $(2))
 PROTO_LIBS = $(call pkg,--libs,json-c)
-DAEMON_LIBS = $(call pkg,--libs,libevent_core json-c libsystemd uuid)
-SSH_LIBS = $(call pkg,--libs,libssh)
+DAEMON_LIBS = $(call pkg,--libs,libevent_core libevent_extra json-c libsystemd uuid) -lm
+SSH_LIBS = $(call pkg,--libs,libssh ncursesw)
 
 proto_src = $(wildcard proto/*.c)
 daemon_src = $(wildcard daemon/*.c)
-client_src = $(filter-out client/handoff.c client/ssh_%.c,$(wildcard client/*.c))
-ssh_src = $(wildcard client/ssh_*.c)
+client_src = $(filter-out client/handoff.c client/ssh_%.c client/top%.c,$(wildcard client/*.c))
+ssh_src = $(wildcard client/ssh_*.c client/top*.c)
 unit_src = $(wildcard tests/unit/*.c)
 
 # V=1 shows the commands.
@@ -53,6 +57,7 @@ endif
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 programs = $(BUILD)/cijqemud $(BUILD)/cijqemuctl $(BUILD)/cijqemuctl-ssh
 units = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(unit_src))
+pages = $(notdir $(wildcard client/man/*.[1-8]))
 tools = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*.c))
 fuzzers = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/fuzz/*.c))
 benches = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/*.c))
@@ -60,7 +65,7 @@ benches = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/*.c))
 # What the benchmarks compare with.
 peers = conserver-server conserver-client conman socat
 
-.PHONY: all deps demo check check-unit check-integration check-long asan bench install uninstall fmt \
+.PHONY: all deb deps demo check check-unit check-integration check-long asan bench install uninstall fmt \
 	lint layers clean help
 .DEFAULT_GOAL := all
 
@@ -153,15 +158,28 @@ install: all ## install under $(DESTDIR)$(PREFIX)
 	install -D -m 755 $(BUILD)/cijqemud $(DESTDIR)$(bindir)/cijqemud
 	install -D -m 755 $(BUILD)/cijqemuctl $(DESTDIR)$(bindir)/cijqemuctl
 	install -D -m 755 $(BUILD)/cijqemuctl-ssh $(DESTDIR)$(libexecdir)/cijqemuctl-ssh
+	for page in $(pages); do \
+		install -D -m 644 client/man/$$page $(DESTDIR)$(mandir)/man$${page##*.}/$$page; \
+	done
+	install -D -m 644 client/completions/cijqemuctl.bash $(DESTDIR)$(bashdir)/cijqemuctl
+	install -D -m 644 client/completions/cijqemuctl.fish $(DESTDIR)$(fishdir)/cijqemuctl.fish
+	install -D -m 644 client/completions/_cijqemuctl $(DESTDIR)$(zshdir)/_cijqemuctl
 	@DESTDIR="$(DESTDIR)" bindir="$(bindir)" unitdir="$(unitdir)" userunitdir="$(userunitdir)" \
 		sysusersdir="$(sysusersdir)" tmpfilesdir="$(tmpfilesdir)" systemd/install.sh
 
 uninstall: ## remove what 'install' put there
 	rm -f $(DESTDIR)$(bindir)/cijqemud $(DESTDIR)$(bindir)/cijqemuctl
 	rm -f $(DESTDIR)$(libexecdir)/cijqemuctl-ssh
+	for page in $(pages); do rm -f $(DESTDIR)$(mandir)/man$${page##*.}/$$page; done
+	rm -f $(DESTDIR)$(bashdir)/cijqemuctl $(DESTDIR)$(fishdir)/cijqemuctl.fish
+	rm -f $(DESTDIR)$(zshdir)/_cijqemuctl
 	-rmdir $(DESTDIR)$(libexecdir) 2>/dev/null
 	@DESTDIR="$(DESTDIR)" unitdir="$(unitdir)" userunitdir="$(userunitdir)" \
 		sysusersdir="$(sysusersdir)" tmpfilesdir="$(tmpfilesdir)" systemd/install.sh remove
+
+deb: deps ## build a Debian package in build/deb
+	@.ci/deps debhelper dpkg-dev fakeroot
+	@BUILD=$(BUILD) systemd/debian/build.sh
 
 sources = $(wildcard include/cijqemu/*.h proto/*.[ch] daemon/*.[ch] client/*.[ch] tests/*.[ch] \
 	tests/unit/*.[ch] tests/fuzz/*.c)

@@ -304,6 +304,14 @@ tell_event(void *arg, struct json_object *data)
 	const char *what = cij_json_str(data, "what"), *mode = cij_json_str(data, "mode"), *who;
 	char key[3];
 
+	if (strcmp(what, "reads") == 0) {
+		/* Somebody else has the guest now, who is told of in an event of its own. */
+		if (cij_json_int(data, "viewer", -2) == c->s.viewer) {
+			c->taken = c->s.writes;
+			c->s.writes = false;
+		}
+		return;
+	}
 	/* Our own: also of the attachment before this one, as ^] f makes one. */
 	if (cij_json_int(data, "viewer", -2) == c->s.viewer ||
 		(cij_json_int(data, "pid", 0) == getpid() &&

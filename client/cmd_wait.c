@@ -247,7 +247,7 @@ wait_running_line(
 static int
 wait_console(struct call *call, const char *pattern, struct cij_error *err)
 {
-	struct lines lines = {0};
+	struct lines lines = {.filter = {.plain = true}};
 	char why[256];
 	int rc = regcomp(&lines.regex, pattern, REG_EXTENDED | REG_NOSUB);
 

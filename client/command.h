@@ -28,16 +28,16 @@ enum command_flag {
 	CMD_GUEST = 1 << 0, /* the first operand is a guest; none named = $QEMU_GUEST_NAME */
 	CMD_GUESTS = 1 << 1, /* the operands are guests and globs; none = --all or the same */
 	CMD_WORDS = 1 << 2, /* behind the guest comes a command line: our options end there */
-	CMD_GLOB = 1 << 4, /* the guest of CMD_GUEST may be a glob, too */
 	CMD_SSH_CODES = 1 << 3, /* the guest's exit codes; 255 for every failure of ours */
-	CMD_MAYBE_GUEST = 1 << 4, /* as CMD_GUEST, but with none named all are meant */
+	CMD_GLOB = 1 << 4, /* the guest of CMD_GUEST may be a glob, too */
+	CMD_MAYBE_GUEST = 1 << 5, /* as CMD_GUEST, but with none named all are meant */
 };
 
 #define CMD_ANY SIZE_MAX
 
 struct command {
 	const char *name;
-	const char *group; /* the heading it stands under in the list of commands */
+	const char *group; /* the heading it stands under in the list of commands; NULL: not there */
 	const char *synopsis; /* what may follow the name */
 	const char *summary; /* one line */
 	const char *details; /* the rest of the help, or NULL */
@@ -83,6 +83,7 @@ void help_print_all(void);
 void help_print(const struct command *command);
 
 int cmd_help(struct call *call, struct cij_error *err);
+int cmd_complete(struct call *call, struct cij_error *err);
 int cmd_list(struct call *call, struct cij_error *err);
 int cmd_show(struct call *call, struct cij_error *err);
 int cmd_status(struct call *call, struct cij_error *err);
@@ -115,5 +116,6 @@ int cmd_share(struct call *call, struct cij_error *err);
 int cmd_who(struct call *call, struct cij_error *err);
 int cmd_exec(struct call *call, struct cij_error *err); /* handoff.c, or ssh_exec.c */
 int cmd_shell(struct call *call, struct cij_error *err); /* handoff.c, or ssh_shell.c */
+int cmd_top(struct call *call, struct cij_error *err); /* handoff.c, or top.c */
 
 #endif

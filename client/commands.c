@@ -148,6 +148,16 @@ static const struct opt share_options[] = {
 	{NULL},
 };
 
+static const struct opt top_options[] = {
+	{"interval", 'd', OPT_VALUE, "SECONDS", "time between two looks (1)"},
+	{"count", 'n', OPT_VALUE, "N", "end after N looks"},
+	{"sort", 's', OPT_VALUE, "COLUMN",
+		"by the heading of a column, such as name or mem (cpu%)"},
+	{"reverse", 'r', OPT_FLAG, NULL, "the other way round"},
+	{"batch", 'b', OPT_FLAG, NULL, "print tables, on a terminal too"},
+	{NULL},
+};
+
 static const struct opt host_options[] = {
 	{"force-after", 0, OPT_VALUE, "SECONDS", "as in 'stop' (60)"},
 	{NULL},
@@ -218,6 +228,33 @@ const struct command commands[] = {
 	{"argv", "Guests", "GUEST [--explain]", "the QEMU command line that would be run",
 		"Example: cijqemuctl argv emujoe --explain\n", .flags = CMD_GUEST,
 		.options = argv_options, .run = cmd_argv},
+	{"device", "Guests", "list|plug|unplug|format|inject GUEST …",
+		"the emulated drives of a guest",
+		"  list GUEST                     as guest.json has them, and as QEMU has them "
+		"now\n"
+		"  plug GUEST ID                  give a running guest a drive of its guest.json\n"
+		"  plug GUEST TYPE[,KEY=VALUE…]   the same with a new one, added to guest.json\n"
+		"  unplug GUEST ID                ask it to let go of one; it stays in guest.json\n"
+		"  format GUEST ID [--yes]        make its image anew; asks on a terminal\n"
+		"  inject GUEST ID [--write ADDRESS[,percent=N]]… [--reset …]… [--chunk …]… "
+		"[--clear]\n\n"
+		"ADDRESS is grp=G,pu=P,chk=C and for --write also sec=S; each is a number, a range "
+		"like 2-7, or *. STATE is free, open (with wp=BLOCKS), closed or offline. The "
+		"rules "
+		"given replace those of guest.json; none given applies what is there. QEMU reads "
+		"them when the drive is plugged in: a running guest has it unplugged and plugged "
+		"again, and you are told what it saw of that.\n"
+		"A guest is started with a port for each drive and 4 to plug more into. It has 30 "
+		"s "
+		"to let go of one, unless --timeout says otherwise.\n\n"
+		"Example: cijqemuctl device plug emujoe nvme,size=4G\n"
+		"         cijqemuctl device inject emujoe nvme0 --write grp=0,pu=3,chk=0,sec=53 "
+		"\\\n"
+		"             --reset 'grp=0,pu=*,chk=5,percent=20'\n"
+		"         cijqemuctl device format emujoe nvme0 --yes\n\n"
+		"Exit codes: 1 this QEMU cannot, 75 it is in use, 78 a bad definition or another "
+		"geometry than the image's, 124 the guest did not let go.\n",
+		.min_args = 1, .max_args = CMD_ANY, .options = device_options, .run = cmd_device},
 	{"start", "Power", GUESTS " [--wait[=ssh|running]] [--console] [--paused]", "start guests",
 		"Returns when QEMU runs the guest; with --wait when SSH answers, within --timeout "
 		"(300 s unless told otherwise). A guest that runs already: exit 0 and a "
@@ -322,39 +359,6 @@ const struct command commands[] = {
 		"Example: cijqemuctl shell emujoe\n\n"
 		"Exit codes: the shell's own; 255 for every failure that is not the shell's.\n",
 		.flags = CMD_GUEST | CMD_SSH_CODES, .run = cmd_shell},
-	{"device", "Guests", "list|plug|unplug|format|inject GUEST …",
-		"the emulated drives of a guest",
-		"  list GUEST                     as guest.json has them, and as QEMU has them "
-		"now\n"
-		"  plug GUEST ID                  give a running guest a drive of its guest.json\n"
-		"  plug GUEST TYPE[,KEY=VALUE…]   the same with a new one, added to guest.json\n"
-		"  unplug GUEST ID                ask it to let go of one; it stays in guest.json\n"
-		"  format GUEST ID [--yes]        make its image anew; asks on a terminal\n"
-		"  inject GUEST ID [--write ADDRESS[,percent=N]]… [--reset …]… [--chunk …]… "
-		"[--clear]\n\n"
-		"ADDRESS is grp=G,pu=P,chk=C and for --write also sec=S; each is a number, a range "
-		"like 2-7, or *. STATE is free, open (with wp=BLOCKS), closed or offline. The "
-		"rules "
-		"given replace those of guest.json; none given applies what is there. QEMU reads "
-		"them when the drive is plugged in: a running guest has it unplugged and plugged "
-		"again, and you are told what it saw of that.\n"
-		"A guest is started with a port for each drive and 4 to plug more into. It has 30 "
-		"s "
-		"to let go of one, unless --timeout says otherwise.\n\n"
-		"Example: cijqemuctl device plug emujoe nvme,size=4G\n"
-		"         cijqemuctl device inject emujoe nvme0 --write grp=0,pu=3,chk=0,sec=53 "
-		"\\\n"
-		"             --reset 'grp=0,pu=*,chk=5,percent=20'\n"
-		"         cijqemuctl device format emujoe nvme0 --yes\n\n"
-		"Exit codes: 1 this QEMU cannot, 75 it is in use, 78 a bad definition or another "
-		"geometry than the image's, 124 the guest did not let go.\n",
-		.min_args = 1, .max_args = CMD_ANY, .options = device_options, .run = cmd_device},
-	{"doctor", "Other", "", "what works on this machine and what does not",
-		"A line a finding: ok, note or fail, and the way out. Checks the daemon, the QEMU "
-		"binaries that guests use, their drives, and whether KVM really starts.\n\n"
-		"Example: cijqemuctl doctor\n\n"
-		"Exit codes: 1 when something fails.\n",
-		.run = cmd_doctor},
 	{"lease", "Sharing",
 		"[GUEST [--for SPAN] [--while PID] [-m WHY] [--wait] [--reset] [--steal] "
 		"[-- COMMAND…]]",
@@ -393,6 +397,21 @@ const struct command commands[] = {
 		"Example: cijqemuctl events 'emu*' --json | jq -r .event\n"
 		"         cijqemuctl events --history emujoe -n 20\n",
 		.max_args = CMD_ANY, .options = events_options, .run = cmd_events},
+	{"doctor", "Other", "", "what works on this machine and what does not",
+		"A line a finding: ok, note or fail, and the way out. Checks the daemon, the QEMU "
+		"binaries that guests use, their drives, and whether KVM really starts.\n\n"
+		"Example: cijqemuctl doctor\n\n"
+		"Exit codes: 1 when something fails.\n",
+		.run = cmd_doctor},
+	{"top", "Other", "[-d SECONDS] [-n N] [-s COLUMN] [GLOB…]",
+		"what the guests do, as they do it",
+		"A live screen of state, CPU, memory, drive traffic, console output, boot time, "
+		"viewers and lease; ? shows the keys: they sort, filter and open a console. Where "
+		"stdout is no terminal one table is printed, after --interval, or -n of them; with "
+		"--json an array a line.\n\n"
+		"Example: cijqemuctl top 'emu*'\n"
+		"         cijqemuctl top -n 10 --json | jq '.[].cpu_percent'\n",
+		.max_args = CMD_ANY, .options = top_options, .run = cmd_top},
 	{"host", "Other", "up|down [--force-after SECONDS]",
 		"start the guests that come with the host; power all off before it goes",
 		"What cijqemu-guests.service calls. 'up' starts those with autostart, a few at a "
@@ -402,6 +421,9 @@ const struct command commands[] = {
 		.min_args = 1, .max_args = 1, .options = host_options, .run = cmd_host},
 	{"help", "Other", "[COMMAND]", "this list, or how one command is used",
 		"Example: cijqemuctl help console\n", .max_args = 1, .run = cmd_help},
+	/* For the shells' completion scripts alone: no group, not in the list. */
+	{"_complete", NULL, "-- [WORD…]", "what may stand where the last WORD does", NULL,
+		.max_args = CMD_ANY, .run = cmd_complete},
 	{NULL},
 };
 
@@ -428,7 +450,8 @@ unknown(const char *word, struct cij_error *err)
 	size_t n = 0;
 
 	for (const struct command *c = commands; c->name; c++)
-		names[n++] = c->name;
+		if (c->group)
+			names[n++] = c->name;
 	nearest = cij_nearest_of(word, names, n);
 	cij_error_set(err, CIJ_E_USAGE, "unknown command '%s'",
 		cij_text_clean(word, clean, sizeof(clean)));

@@ -120,7 +120,7 @@ csi_byte(struct ctl_filter *f, unsigned char c, char *out)
 	if (c < 0x40)
 		return 0;
 	f->state = CTL_TEXT;
-	if (!is_colour(f))
+	if (f->plain || !is_colour(f))
 		return 0;
 	memcpy(out, f->hold, f->held);
 	return f->held;

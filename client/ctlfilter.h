@@ -2,6 +2,7 @@
 #ifndef CLIENT_CTLFILTER_H
 #define CLIENT_CTLFILTER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Longest sequence that is looked at as a whole: the colour changes in use are under 30 bytes. */
@@ -18,6 +19,7 @@ struct ctl_filter {
 		CTL_STRING_ESCAPE, /* an ESC in there: is it ST? */
 		CTL_UTF8, /* within a character of several bytes */
 	} state;
+	bool plain; /* colours go, too */
 	size_t held; /* bytes of a sequence not judged yet */
 	size_t want; /* CTL_UTF8: bytes of the whole character */
 	char hold[CTL_FILTER_HELD];

@@ -45,3 +45,10 @@ cmd_shell(struct call *call, struct cij_error *err)
 {
 	return hand_off(call, err);
 }
+
+/* It needs no SSH, but ncurses, and --host as all do. */
+int
+cmd_top(struct call *call, struct cij_error *err)
+{
+	return hand_off(call, err);
+}

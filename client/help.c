@@ -71,6 +71,8 @@ help_print_all(void)
 	       "Usage: cijqemuctl [OPTION…] COMMAND …\n",
 		CIJ_VERSION);
 	for (const struct command *c = commands; c->name; c++) {
+		if (!c->group)
+			continue;
 		if (strcmp(c->group, group) != 0)
 			printf("\n%s:\n", group = c->group);
 		printf("  %-10s%s\n", c->name, c->summary);

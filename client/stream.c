@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "client/clock.h"
+#include "client/lease.h"
 #include "client/ctlfilter.h"
 #include "client/out.h"
 #include "client/view.h"
@@ -76,6 +77,8 @@ take_event(struct stream *s, struct reply *r)
 {
 	const char *event = cij_json_str(r->msg, "event"), *what = cij_json_str(r->value, "what");
 
+	if (event && what && strcmp(event, "LEASE") == 0)
+		lease_tell_event(s->guest, r->value);
 	if (!event || strcmp(event, "CONSOLE") != 0 || !what)
 		return;
 	if (strcmp(what, "lost") == 0) {

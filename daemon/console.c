@@ -50,35 +50,55 @@ skip_hole(struct console *console)
 	}
 }
 
-/* Looks at the log, and tells of it what there is to tell. */
 static void
-look(struct console *console)
+tell_news(struct console *console, unsigned news)
 {
-	unsigned news = console_log_look(&console->log);
+	if (console->ops && (news & ~(CONSOLE_LOG_GREW | CONSOLE_LOG_PUNCHED)))
+		console->ops->log(console->arg, news, &console->log);
+}
+
+/* Keeps the log under its limit. */
+static void
+bound(struct console *console)
+{
+	unsigned news = console_log_bound(&console->log);
 
 	if (news & CONSOLE_LOG_PUNCHED) {
 		forget_blocks(console);
 		skip_hole(console);
 	}
-	if (console->ops && (news & ~(CONSOLE_LOG_GREW | CONSOLE_LOG_PUNCHED)))
-		console->ops->log(console->arg, news, &console->log);
+	tell_news(console, news);
+}
+
+/* Looks at the log, and tells of it what there is to tell. */
+static void
+look(struct console *console)
+{
+	tell_news(console, console_log_look(&console->log));
 	if (console->log.full && console->log.live && !evtimer_pending(console->hub->retry, NULL))
 		event_add(console->hub->retry, &(struct timeval){RETRY_SECONDS, 0});
 }
 
-/* Serves the viewers who wait for news; those whose sockets are full are woken by them. */
+/*
+ * Serves the viewers who wait for news; those whose sockets are full are woken by them. But before
+ * the log loses its head all take what they can.
+ */
 static void
 console_pump(struct console *console)
 {
 	struct viewer *viewer, *next;
+	bool over;
 
 	console->dirty = false;
 	look(console);
+	over = console_log_is_over(&console->log);
 	for (viewer = TAILQ_FIRST(&console->viewers); viewer; viewer = next) {
 		next = TAILQ_NEXT(viewer, link);
-		if (viewer->fd >= 0 && !viewer->blocked)
+		if (viewer->fd >= 0 && (!viewer->blocked || over))
 			viewer_pump(viewer);
 	}
+	if (over)
+		bound(console);
 }
 
 static void

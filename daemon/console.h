@@ -32,7 +32,8 @@ struct console;
 struct viewer;
 
 struct console_ops {
-	/* Somebody came, went, or writes now: @what is "came", "went" or "writes". */
+	/* Somebody came, went, writes now or only reads: @what is "came", "went", "writes",
+	 * "reads". */
 	void (*changed)(void *arg, const char *what, const struct viewer *viewer);
 	/* @bytes went at the head of the log that @viewer, standing at @at, had not had yet. */
 	void (*lost)(void *arg, const struct viewer *viewer, uint64_t at, uint64_t bytes);
@@ -93,6 +94,13 @@ void viewer_start(struct viewer *viewer, int fd, struct evbuffer *input);
 /* Leaves; for one whose connection broke before viewer_start(). */
 void viewer_free(struct viewer *viewer);
 
+/*
+ * Whoever types and @may not any more only looks from here on, and is told by an event "reads". The
+ * pen stays free until somebody takes it.
+ */
+void console_review(
+	struct console *console, bool (*may)(void *arg, const struct peer *peer), void *arg);
+
 /* VIEWER_AUTO stands for "writes" once the viewer has entered. */
 enum viewer_mode viewer_mode(const struct viewer *viewer);
 /* No two viewers of a daemon have the same number. */
@@ -100,7 +108,7 @@ uint64_t viewer_number(const struct viewer *viewer);
 const char *viewer_mode_name(enum viewer_mode mode);
 const struct peer *viewer_peer(const struct viewer *viewer);
 
-/* An array of {"viewer", "uid", "user", "pid", "mode", "offset"}. */
+/* An array of {"viewer", "uid", "user", "pid", "mode", "offset", "idle_s"}: since the last key. */
 struct json_object *console_viewers_to_json(const struct console *console);
 
 #endif

@@ -66,6 +66,7 @@ struct viewer {
 	uint64_t number;
 	enum viewer_mode mode;
 	uint64_t offset;
+	double last_key; /* monotonic; when it came, until it has typed */
 	struct peer peer;
 	int fd;
 	struct event *readable, *writable;

@@ -111,13 +111,18 @@ console_log_punch(int fd, uint64_t limit, uint64_t *head)
 	return 0;
 }
 
-/* Keeps the log within its limit. */
-static unsigned
-bound(struct console_log *log)
+bool
+console_log_is_over(const struct console_log *log)
+{
+	return log->live && log->limit > 0 && !log->no_punch && log->size - log->head > log->limit;
+}
+
+unsigned
+console_log_bound(struct console_log *log)
 {
 	uint64_t part = log->limit / PUNCH_PART;
 
-	if (log->limit == 0 || log->no_punch || log->size - log->head <= log->limit)
+	if (!console_log_is_over(log))
 		return 0;
 	if (part > PUNCH_MAX)
 		part = PUNCH_MAX;
@@ -209,7 +214,6 @@ console_log_look(struct console_log *log)
 	if (log->size > was) {
 		news = CONSOLE_LOG_GREW;
 		logindex_note(&log->index, was, log->size, logtime_now());
-		news |= bound(log);
 	}
 	return news | make_room(log);
 }

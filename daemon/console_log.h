@@ -42,8 +42,13 @@ enum console_log_news {
 void console_log_open(struct console_log *log, int fd, int index_fd, uint64_t limit, bool live);
 void console_log_close(struct console_log *log);
 
-/* Looks how far the log has come. Returns CONSOLE_LOG_… flags. */
+/* Looks how far the log has come, and makes room ahead. Returns CONSOLE_LOG_… flags. */
 unsigned console_log_look(struct console_log *log);
+
+/* Whether it is over its limit; keeps it under. Its viewers should have got what they take before.
+ */
+bool console_log_is_over(const struct console_log *log);
+unsigned console_log_bound(struct console_log *log);
 
 /* QEMU has ended: the room ahead is given back. */
 void console_log_end(struct console_log *log);

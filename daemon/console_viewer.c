@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/clock.h"
 #include "daemon/console_impl.h"
 #include "daemon/users.h"
 #include "proto/json.h"
@@ -37,6 +38,7 @@ viewer_new(struct console *console, enum viewer_mode mode, uint64_t offset, cons
 	viewer->number = ++console->hub->last_viewer;
 	viewer->mode = takes ? VIEWER_AUTO : mode;
 	viewer->offset = offset;
+	viewer->last_key = clock_mono();
 	viewer->peer = *peer;
 	viewer->fd = -1;
 	TAILQ_INSERT_TAIL(&console->viewers, viewer, link);
@@ -225,6 +227,7 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 	} else if (n == 0) {
 		input_over(viewer);
 	} else if (may_type(viewer) && !console->ended) {
+		viewer->last_key = clock_mono();
 		evbuffer_add(console->keys, buf, n);
 		console_push_keys(console);
 	}
@@ -249,6 +252,23 @@ viewer_start(struct viewer *viewer, int fd, struct evbuffer *input)
 	/* From the loop, as every other turn: the caller still has its hands on the connection. */
 	viewer->blocked = true;
 	event_active(viewer->writable, EV_WRITE, 0);
+}
+
+void
+console_review(struct console *console, bool (*may)(void *arg, const struct peer *peer), void *arg)
+{
+	struct viewer *viewer;
+
+	TAILQ_FOREACH (viewer, &console->viewers, link) {
+		if (!may_type(viewer) || may(arg, &viewer->peer))
+			continue;
+		viewer->mode = VIEWER_READ_ONLY;
+		if (console->writer == viewer)
+			console->writer = NULL;
+		if (viewer->readable)
+			viewer_resume_input(viewer); /* to drop what it types */
+		tell(console, "reads", viewer);
+	}
 }
 
 enum viewer_mode
@@ -297,6 +317,7 @@ console_viewers_to_json(const struct console *console)
 		cij_json_add_int(item, "pid", viewer->peer.pid);
 		cij_json_add_str(item, "mode", viewer_mode_name(viewer->mode));
 		cij_json_add_int(item, "offset", (int64_t)viewer->offset);
+		cij_json_add_int(item, "idle_s", (int64_t)(clock_mono() - viewer->last_key));
 		json_object_array_add(list, item);
 	}
 	return list;

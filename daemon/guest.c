@@ -43,6 +43,8 @@ guest_new(const struct services *services, const char *name)
 	guest->run_files = (struct run_files)RUN_FILES_INIT;
 	TAILQ_INIT(&guest->waiters);
 	TAILQ_INIT(&guest->drives);
+	TAILQ_INIT(&guest->stats_waiters);
+	guest_stats_clear(guest);
 	guest->wake = evtimer_new(services->base, guest_waiters_on_wake, guest);
 	guest->deadline = evtimer_new(services->base, on_deadline, guest);
 	if (!guest->wake || !guest->deadline)

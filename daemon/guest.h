@@ -168,6 +168,12 @@ typedef void guest_device_fn(void *arg, struct json_object *result, const struct
  */
 void guest_device(struct guest *guest, enum device_deed deed, const char *id, double timeout,
 	guest_device_fn *done, void *arg);
+/* Those who type on its console and may not any more only look from here on. */
+void guest_review_access(struct guest *guest);
+
+/* Who is at its shared monitors. */
+struct json_object *guest_monitor_clients(const struct guest *guest);
+
 /* Who has leased it and who waits for it; NULL: nobody. */
 struct json_object *guest_lease_view(const struct guest *guest);
 

@@ -56,6 +56,7 @@ refresh_shares(struct guest *guest)
 		guest->conf.share = conf.share;
 		conf.share = was;
 		guest_conf_clear(&conf);
+		guest_review_access(guest);
 	} else if (err.class == CIJ_E_NONE) {
 		guest_conf_clear(&conf);
 	}
@@ -75,6 +76,11 @@ guest_shared_with(const struct guest *guest, const struct peer *peer)
 enum access
 guest_access(struct guest *guest, const struct peer *peer)
 {
+	enum access alone = access_level(&guest->sv->rule, peer, guest->uid, false);
+
+	/* Owners and admins need no share, and who may only look has no use for one. */
+	if (alone == ACCESS_OWN || peer->view_only)
+		return alone;
 	refresh_shares(guest);
 	return access_level(&guest->sv->rule, peer, guest->uid, guest_shared_with(guest, peer));
 }
@@ -139,9 +145,35 @@ check_lease(const struct guest *guest, const struct peer *peer, struct cij_error
 enum access
 guest_access_now(struct guest *guest, const struct peer *peer)
 {
+	return guest_access_of_client(guest, peer, NULL);
+}
+
+enum access
+guest_access_of_client(void *arg, const struct peer *peer, struct cij_error *why)
+{
+	struct guest *guest = arg;
 	enum access access = guest_access(guest, peer);
 
-	return access > ACCESS_VIEW && check_lease(guest, peer, NULL) < 0 ? ACCESS_VIEW : access;
+	return access > ACCESS_VIEW && check_lease(guest, peer, why) < 0 ? ACCESS_VIEW : access;
+}
+
+static bool
+may_type(void *arg, const struct peer *peer)
+{
+	return guest_access_now(arg, peer) >= ACCESS_OPERATE;
+}
+
+void
+guest_review_access(struct guest *guest)
+{
+	if (guest->console)
+		console_review(guest->console, may_type, guest);
+}
+
+struct json_object *
+guest_monitor_clients(const struct guest *guest)
+{
+	return monitor_clients_to_json(guest->monitor);
 }
 
 struct json_object *

@@ -252,30 +252,16 @@ cannot_unplug(const struct device_job *job, struct cij_error *err)
 	return -1;
 }
 
-static void
-drop_node_answered(struct device_job *job)
-{
-	step_over(job);
-}
-
 /* Nobody uses the image any more. What was given by -drive QEMU has dropped by itself. */
 static void
-step_drop_node(struct device_job *job)
+drop_node(struct qmp *qmp, const char *id)
 {
-	struct json_object *args;
-	_cleanup_free_ char *node = dialect_node_name(job->id);
-	struct cij_error err;
-	struct qmp *qmp = guest_monitor(job->guest, &err);
+	_cleanup_free_ char *node = dialect_node_name(id);
+	struct json_object *args = json_object_new_object();
 
-	if (!qmp) {
-		step_over(job);
-		return;
-	}
-	args = json_object_new_object();
 	cij_json_add_str(args, "node-name", node);
 	/* "not found" is as good. */
 	qmp_send(qmp, "blockdev-del", args, COMMAND_SECONDS, NULL, NULL);
-	ask(job, "query-status", NULL, drop_node_answered);
 }
 
 static void
@@ -287,11 +273,14 @@ look_after_wait(struct device_job *job)
 
 	guest_drives_take_pci(job->guest, job->value);
 	if (!pci_find(job->value, job->id, &spot)) { /* it did, unheard */
+		if (job->guest->qmp)
+			drop_node(job->guest->qmp, job->id);
 		step_over(job);
 		return;
 	}
 	if (drive)
 		drive->unplugging = true;
+	guest_drive_tell(job->guest, job->id, "unplug-timeout", true);
 	cij_error_set(&err, CIJ_E_TIMEOUT,
 		"guest '%s' did not let go of drive '%s' within %g s: it still has it",
 		job->guest->name, job->id, job->timeout);
@@ -370,8 +359,11 @@ guest_device_deleted(struct guest *guest, const char *id)
 	struct device_job *job = guest->device_job;
 	struct guest_drive *drive = guest_drive_find(guest, id);
 
-	if (drive)
-		guest_drive_now(guest, drive, DRIVE_ABSENT);
+	if (!drive)
+		return;
+	guest_drive_now(guest, drive, DRIVE_ABSENT);
+	if (guest->qmp)
+		drop_node(guest->qmp, id);
 	if (job && job->waiting_gone && strcmp(job->id, id) == 0) {
 		job->waiting_gone = false;
 		event_del(job->timer);
@@ -434,7 +426,6 @@ give_back(struct device_job *job)
 {
 	struct guest *guest = job->guest;
 	struct json_object *args = json_object_new_object();
-	_cleanup_free_ char *node = dialect_node_name(job->id);
 	struct guest_drive *drive;
 
 	if (job->refused_at > 1) { /* a controller without its namespace */
@@ -443,12 +434,11 @@ give_back(struct device_job *job)
 			drive->unplugging = true;
 		cij_json_add_str(args, "id", job->id);
 		qmp_send(guest->qmp, "device_del", args, COMMAND_SECONDS, NULL, NULL);
-	} else if (job->refused_at == 1) {
-		cij_json_add_str(args, "node-name", node);
-		qmp_send(guest->qmp, "blockdev-del", args, COMMAND_SECONDS, NULL, NULL);
-	} else {
-		json_object_put(args);
+		return;
 	}
+	json_object_put(args);
+	if (job->refused_at == 1)
+		drop_node(guest->qmp, job->id);
 }
 
 /* Answers come in order; the first refusal is the reason, the rest follow from it. */
@@ -758,10 +748,9 @@ step_list(struct device_job *job)
 static step_fn *const live_plug[] = {
 	step_probe, step_look, step_files, step_plug, step_seen, step_tell_plugged, NULL};
 static step_fn *const live_unplug[] = {
-	step_probe, step_look, step_unplug, step_drop_node, step_tell_unplugged, NULL};
+	step_probe, step_look, step_unplug, step_tell_unplugged, NULL};
 static step_fn *const live_inject[] = {step_probe, step_look, step_may_inject, step_files,
-	step_unplug, step_drop_node, step_tell_unplug_seen, step_plug, step_seen,
-	step_tell_injected, NULL};
+	step_unplug, step_tell_unplug_seen, step_plug, step_seen, step_tell_injected, NULL};
 static step_fn *const live_format[] = {
 	step_probe, step_look, step_may_format, step_files, step_tell_formatted, NULL};
 static step_fn *const live_list[] = {step_list, NULL};

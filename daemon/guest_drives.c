@@ -112,10 +112,22 @@ save(struct guest *guest)
 }
 
 void
+guest_drive_tell(struct guest *guest, const char *id, const char *what, bool present)
+{
+	struct json_object *data = json_object_new_object();
+
+	cij_json_add_str(data, "guest", guest->name);
+	cij_json_add_str(data, "device", id);
+	cij_json_add_str(data, "what", what);
+	cij_json_add_bool(data, "present", present);
+	notify_send(guest->sv->notify, "GUEST_DEVICE", guest->name, data);
+}
+
+void
 guest_drive_now(struct guest *guest, struct guest_drive *drive, enum presence presence)
 {
 	enum presence before = drive->presence;
-	struct json_object *data;
+	const char *what = presence == DRIVE_PRESENT ? "plugged" : "unplugged";
 
 	if (presence == DRIVE_ABSENT)
 		drive->unplugging = false;
@@ -125,14 +137,8 @@ guest_drive_now(struct guest *guest, struct guest_drive *drive, enum presence pr
 	save(guest);
 	if (before == DRIVE_UNKNOWN)
 		return; /* found out, not changed */
-	log_notice("guest '%s': drive '%s' %s", guest->name, drive->conf.id,
-		presence == DRIVE_PRESENT ? "plugged" : "unplugged");
-	data = json_object_new_object();
-	cij_json_add_str(data, "guest", guest->name);
-	cij_json_add_str(data, "device", drive->conf.id);
-	cij_json_add_str(data, "what", presence == DRIVE_PRESENT ? "plugged" : "unplugged");
-	cij_json_add_bool(data, "present", presence == DRIVE_PRESENT);
-	notify_send(guest->sv->notify, "GUEST_DEVICE", guest->name, data);
+	log_notice("guest '%s': drive '%s' %s", guest->name, drive->conf.id, what);
+	guest_drive_tell(guest, drive->conf.id, what, presence == DRIVE_PRESENT);
 }
 
 /* A guest's bus nests as deep as its bridges do; QEMU's machines and our ports make 2. */

@@ -22,6 +22,7 @@ guest_close_run(struct guest *guest)
 	if (guest->ping)
 		event_free(steal_ptr(guest->ping));
 	event_del(guest->deadline);
+	guest_stats_clear(guest);
 }
 
 void

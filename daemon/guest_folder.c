@@ -368,6 +368,7 @@ guest_refresh(struct guest *guest)
 		_cleanup_problems_ struct cij_problems problems = {0};
 
 		guest->read_once = true;
+		guest_conf_clear(&guest->conf);
 		guest_conf_decode(&guest->conf, NULL, &problems);
 	}
 	if (guest->broken.class != CIJ_E_NONE && guest->state == GS_STOPPED)

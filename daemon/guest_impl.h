@@ -9,6 +9,7 @@
 #include "daemon/as_owner.h"
 #include "daemon/banner.h"
 #include "daemon/guest.h"
+#include "daemon/guest_stats.h"
 #include "daemon/image.h"
 #include "daemon/log.h"
 #include "daemon/oom.h"
@@ -107,6 +108,7 @@ struct guest {
 	struct guest_drive_list drives;
 	struct device_job *device_job; /* one at a time */
 	struct banner *banner;
+	bool boot_seen; /* from its begin: how long it takes can be told */
 	struct event *deadline; /* of a start, a stop, or a kill, by state */
 	struct event *ping; /* is the monitor still alive */
 	bool pinging;
@@ -128,6 +130,11 @@ struct guest {
 	void *adopt_arg; /* weak */
 	int monitor_fd; /* connected to its monitor already; -1: not */
 	bool vm_running; /* as its monitor says */
+
+	/* what it uses */
+	struct guest_stats stats;
+	bool stats_asked; /* the monitor will answer; else nobody waits */
+	TAILQ_HEAD(stats_waiters, stats_waiter) stats_waiters;
 
 	TAILQ_HEAD(, guest_waiter) waiters;
 	struct event *wake; /* some waiters are done */
@@ -151,6 +158,9 @@ void guest_ended(struct guest *guest, enum gevent event);
 void guest_ended_unseen(struct guest *guest, const char *uuid);
 void guest_close_run(struct guest *guest);
 void guest_save_run(struct guest *guest);
+
+/* guest_access.c */
+enum access guest_access_of_client(void *arg, const struct peer *peer, struct cij_error *why);
 
 /* guest_folder.c */
 void guest_files_clear(struct guest_files *files);
@@ -212,7 +222,9 @@ struct guest_drive *guest_drive_find(const struct guest *guest, const char *id);
 /* Puts @json's definition in force as drive @conf->id; both are copied. */
 struct guest_drive *guest_drive_put(
 	struct guest *guest, struct json_object *json, const struct device_conf *conf);
-/* Event GUEST_DEVICE where the presence is another than before, and the run's record. */
+/* Event GUEST_DEVICE. */
+void guest_drive_tell(struct guest *guest, const char *id, const char *what, bool present);
+/* The same where the presence is another than before, and the run's record. */
 void guest_drive_now(struct guest *guest, struct guest_drive *drive, enum presence presence);
 /* Takes over what QMP 'query-pci' says about the drives. */
 void guest_drives_take_pci(struct guest *guest, struct json_object *buses);
@@ -228,6 +240,9 @@ bool pci_port_is_free(struct json_object *buses, const char *port);
 /* guest_device.c */
 void guest_device_deleted(struct guest *guest, const char *id);
 void guest_device_cancel(struct guest *guest);
+
+/* guest_stats.c */
+void guest_stats_clear(struct guest *guest);
 
 /* guest_power.c */
 void guest_stop_deadline(struct guest *guest);

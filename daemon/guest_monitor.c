@@ -104,6 +104,7 @@ on_ready(void *arg, struct json_object *greeting)
 	struct guest *guest = arg;
 
 	guest->monitor = monitor_new(guest->sv->base, guest->qmp, guest->name);
+	monitor_set_access(guest->monitor, guest_access_of_client, guest);
 
 	if (guest->adopting)
 		guest_adopt_monitor_ready(guest);
@@ -152,6 +153,8 @@ take_reset(struct guest *guest, struct json_object *data)
 	if (cij_json_bool(data, "guest", false))
 		count_reset(guest);
 	guest->up_at = clock_mono();
+	guest->boot_seen = true;
+	guest->run.boot_ms = -1;
 	guest_watch_boot(guest);
 	guest_tell_state(guest);
 }

@@ -102,8 +102,7 @@ admit(struct plain_socket *sock, int fd)
 		close(fd);
 		return;
 	}
-	sock->kind->serve(guest, fd, &peer,
-		access_level(rule, &peer, guest->uid, guest_shared_with(guest, &peer)));
+	sock->kind->serve(guest, fd, &peer, guest_access_now(guest, &peer));
 }
 
 static void

@@ -526,10 +526,15 @@ on_banner(void *arg)
 	banner_free(steal_ptr(guest->banner));
 	guest->ready = true;
 	guest->quick_resets = 0;
-	guest->run.boot_ms = (int64_t)((clock_mono() - guest->up_at) * 1000);
+	/* An adopted guest has booted long ago, and its record says how fast. */
+	if (guest->boot_seen) {
+		guest->run.boot_ms = (int64_t)((clock_mono() - guest->up_at) * 1000);
+		guest_save_run(guest);
+	}
 	log_info("guest '%s': SSH answers on port %d", guest->name, guest->run.port);
 	cij_json_add_str(data, "guest", guest->name);
-	cij_json_add_int(data, "boot_ms", guest->run.boot_ms);
+	json_object_object_add(data, "boot_ms",
+		guest->run.boot_ms >= 0 ? json_object_new_int64(guest->run.boot_ms) : NULL);
 	cij_json_add_int(data, "port", guest->run.port);
 	notify_send(guest->sv->notify, "GUEST_READY", guest->name, data);
 	guest_waiters_check(guest, guest->state);
@@ -556,6 +561,7 @@ void
 guest_up(struct guest *guest, bool paused)
 {
 	event_del(guest->deadline);
+	guest->boot_seen = true;
 	guest->run.up = true;
 	guest->run.up_at = guest->up_at = clock_mono();
 	/* Once more, now with the port that the next start shall try first. */

@@ -1,14 +1,8 @@
 #include "daemon/lease_reset.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "daemon/argv.h"
-#include "daemon/as_owner.h"
-#include "daemon/clock.h"
 #include "daemon/lease.h"
 #include "daemon/log.h"
 #include "daemon/strv.h"
@@ -19,6 +13,8 @@
 struct reset_job {
 	struct registry *registry; /* weak */
 	char *guest;
+	struct strv drives; /* their ids */
+	size_t at; /* the drive in work */
 };
 
 /* The next holder's turn, whatever came of it: a guest that stays "being reset" helps nobody. */
@@ -26,27 +22,38 @@ static void
 finish(struct reset_job *job)
 {
 	lease_reset_done(registry_services(job->registry)->leases, job->guest);
+	strv_clear(&job->drives);
 	free(job->guest);
 	free(job);
 }
 
-/* Without its file a drive is made anew at the next start. */
+static void format_next(struct reset_job *job);
+
 static void
-format_drives(struct guest *guest)
+on_formatted(void *arg, struct json_object *result, const struct cij_error *err)
 {
-	const struct guest_conf *conf = guest_conf(guest);
-	const struct device_conf *devices = conf->devices.items;
-	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest_uid(guest), guest_gid(guest));
+	struct reset_job *job = arg;
 
-	for (size_t i = 0; i < conf->devices.n && guest_dir(guest) >= 0; i++) {
-		_cleanup_free_ char *file = argv_device_file(devices[i].id);
+	json_object_put(result);
+	if (err)
+		log_warn("guest '%s': drive '%s' is not formatted as its lease ends: %s",
+			job->guest, job->drives.items[job->at], err->desc);
+	job->at++;
+	format_next(job);
+}
 
-		if (unlinkat(guest_dir(guest), file, 0) < 0 && errno != ENOENT)
-			log_warn("guest '%s': cannot format '%s': %s", guest_name(guest), file,
-				strerror(errno));
+static void
+format_next(struct reset_job *job)
+{
+	struct guest *guest = registry_find(job->registry, job->guest, NULL);
+
+	if (!guest || job->at == job->drives.n) {
+		log_notice("guest '%s': stopped and its drives formatted, as its lease ended",
+			job->guest);
+		finish(job);
+		return;
 	}
-	log_notice("guest '%s': stopped and its drives formatted, as its lease ended",
-		guest_name(guest));
+	guest_device(guest, DEVICE_FORMAT, job->drives.items[job->at], 0, on_formatted, job);
 }
 
 static void
@@ -54,10 +61,15 @@ on_stopped(void *arg, const struct cij_error *err)
 {
 	struct reset_job *job = arg;
 	struct guest *guest = err ? NULL : registry_find(job->registry, job->guest, NULL);
+	struct guest_drive_status drive;
 
-	if (guest)
-		format_drives(guest);
-	finish(job);
+	if (!guest) {
+		finish(job);
+		return;
+	}
+	for (size_t i = 0; guest_drive_status(guest, i, &drive); i++)
+		strv_add(&job->drives, drive.conf->id);
+	format_next(job);
 }
 
 static bool
@@ -99,9 +111,29 @@ reset(void *arg, const char *guest)
 		abort();
 }
 
+struct search {
+	const char *name;
+	struct guest *found; /* weak */
+};
+
+static void
+match(void *arg, struct guest *guest)
+{
+	struct search *search = arg;
+
+	if (strcmp(guest_name(guest), search->name) == 0)
+		search->found = guest;
+}
+
+/* Looked for as it is known: whoever leases may be in the middle of something with the guest. */
 static void
 granted(void *arg, const char *guest)
 {
+	struct search search = {.name = guest};
+
+	registry_each(arg, match, &search);
+	if (search.found)
+		guest_review_access(search.found);
 }
 
 void

@@ -20,6 +20,7 @@
 #include "daemon/launch.h"
 #include "daemon/lease_reset.h"
 #include "daemon/log.h"
+#include "daemon/metrics.h"
 #include "daemon/monitor.h"
 #include "daemon/proc.h"
 #include "daemon/registry.h"
@@ -32,6 +33,7 @@ struct daemon {
 	struct services sv;
 	struct registry *registry;
 	struct server *server;
+	struct metrics *metrics; /* NULL where its socket cannot be made */
 	struct service *service;
 	int run_fd; /* RUNDIR */
 	int state_fd; /* STATEDIR */
@@ -179,6 +181,10 @@ on_adopted(void *arg)
 		return;
 	}
 	lease_reset_begin(daemon->registry);
+	daemon->metrics = metrics_new(daemon->sv.base, daemon->run_fd,
+		geteuid() == 0 && !daemon->conf.user_only, daemon->registry, &err);
+	if (!daemon->metrics)
+		log_warn("no metrics: %s", err.desc);
 	log_id(LOG_ID_READY, LOG_NOTICE, "ready: %zu guests under %s, %zu running; socket %s/%s",
 		counts.total, daemon->conf.guests_dir, counts.running, daemon->conf.run_dir,
 		CIJ_SOCKET_NAME);
@@ -243,6 +249,7 @@ tear_down(struct daemon *daemon)
 
 	leases_close(sv->leases);
 	server_free(daemon->server);
+	metrics_free(daemon->metrics);
 	service_free(daemon->service);
 	registry_free(daemon->registry);
 	host_forget_all();
@@ -277,6 +284,7 @@ run(struct daemon *daemon)
 	counts = registry_count(daemon->registry);
 	if (!daemon->failed)
 		log_notice("stopping; %zu guests go on", counts.running);
+	unlinkat(daemon->run_fd, METRICS_SOCKET_NAME, 0);
 	tear_down(daemon);
 	return daemon->failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -9,6 +9,8 @@
 #include "daemon/log.h"
 #include "daemon/monitor_impl.h"
 #include "daemon/strv.h"
+#include "daemon/users.h"
+#include "proto/json.h"
 
 /* Clients of one guest at once, in all and of one user: nobody can take it from the others. */
 #define CLIENTS_MAX 512
@@ -207,6 +209,7 @@ on_input(void *arg, const char *data, size_t len)
 
 	if (!qmp)
 		return; /* nobody is there to be told */
+	client->last = clock_mono();
 	if (client->rest_len > 0) {
 		keep_rest(client, data, len);
 		take_rest(client);
@@ -283,6 +286,17 @@ on_ended(void *arg, bool gone)
 
 static const struct wire_ops client_wire_ops = {on_input, on_drained, on_ended};
 
+const struct qmp_rights *
+client_rights(struct client *client, struct cij_error *why)
+{
+	const struct monitor *monitor = client->monitor;
+
+	why->class = CIJ_E_NONE;
+	if (monitor && monitor->access)
+		client->rights.access = monitor->access(monitor->access_arg, &client->peer, why);
+	return &client->rights;
+}
+
 /* The monitor */
 
 static void
@@ -290,10 +304,11 @@ on_event(void *arg, const char *line, size_t len)
 {
 	struct monitor *monitor = arg;
 	struct client *client;
+	struct cij_error why;
 
 	LIST_FOREACH (client, &monitor->clients, link) {
 		if (!client->kind->events || !client->negotiated ||
-			client->rights.access < ACCESS_OPERATE)
+			client_rights(client, &why)->access < ACCESS_OPERATE)
 			continue;
 		if (wire_unsent(&client->wire) > 0)
 			client->events_unread += len + 2;
@@ -330,6 +345,42 @@ monitor_new(struct event_base *base, struct qmp *qmp, const char *guest)
 	TAILQ_INIT(&monitor->dirty);
 	qmp_set_tap(qmp, &monitor_tap_ops, monitor);
 	return monitor;
+}
+
+void
+monitor_set_access(struct monitor *monitor, monitor_access_fn *access, void *arg)
+{
+	monitor->access = access;
+	monitor->access_arg = arg;
+}
+
+struct json_object *
+monitor_clients_to_json(const struct monitor *monitor)
+{
+	struct json_object *list = json_object_new_array();
+	struct client *client;
+	struct cij_error why;
+
+	if (!monitor)
+		return list;
+	LIST_FOREACH (client, &monitor->clients, link) {
+		struct json_object *item = json_object_new_object();
+		const struct qmp_rights *rights = client_rights(client, &why);
+		bool reads = rights->read_only || rights->access < ACCESS_OWN;
+
+		cij_json_add_int(item, "uid", client->uid);
+		cij_json_add_str(item, "user", user_name(client->uid));
+		cij_json_add_int(item, "pid", client->pid);
+		cij_json_add_str(item, "kind", client->kind == &client_qmp ? "qmp" : "hmp");
+		cij_json_add_str(item, "mode",
+			rights->access < ACCESS_OPERATE ? "none"
+			: reads                         ? "queries"
+							: "all");
+		cij_json_add_int(item, "pending", (int64_t)client->n_pending);
+		cij_json_add_int(item, "idle_s", (int64_t)(clock_mono() - client->last));
+		json_object_array_add(list, item);
+	}
+	return list;
 }
 
 static const struct client_kind *
@@ -377,6 +428,8 @@ monitor_add(struct monitor *monitor, enum monitor_kind kind, int fd, const struc
 	client->rights = *rights;
 	client->uid = peer->uid;
 	client->pid = peer->pid;
+	client->peer = *peer;
+	client->last = clock_mono();
 	client->cpu = client->next_cpu = -1;
 	client->lane = qmp_lane_new(monitor->qmp);
 	TAILQ_INIT(&client->pending);

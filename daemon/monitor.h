@@ -18,6 +18,14 @@ struct monitor;
 struct monitor *monitor_new(struct event_base *base, struct qmp *qmp, const char *guest);
 
 /*
+ * What a client may do is asked of @access before each command: leases begin and end, and guests
+ * are shared no more, while clients are attached. @why: set to Leased where that is why it may only
+ * look. Without it a client keeps the rights that it came with.
+ */
+typedef enum access monitor_access_fn(void *arg, const struct peer *peer, struct cij_error *why);
+void monitor_set_access(struct monitor *monitor, monitor_access_fn *access, void *arg);
+
+/*
  * QEMU, or its monitor, is gone: what clients wait for fails with @why, each once, and they are
  * closed as soon as they have read it. To be called before qmp_free(). NULL is fine.
  */
@@ -36,6 +44,9 @@ void monitor_add(struct monitor *monitor, enum monitor_kind kind, int fd, const 
 void monitor_turn_away(enum monitor_kind kind, int fd, const struct cij_error *why);
 
 size_t monitor_clients(const struct monitor *monitor);
+
+/* An array of {"uid", "user", "pid", "kind", "mode", "pending", "idle_s"}. NULL is fine. */
+struct json_object *monitor_clients_to_json(const struct monitor *monitor);
 
 /* Before the loop ends: closes the clients that monitor_free() left to read. */
 void monitor_forget_all(void);

@@ -84,7 +84,7 @@ static void
 take_line(struct client *client, const char *data, size_t len)
 {
 	_cleanup_free_ char *line = NULL;
-	struct cij_error err;
+	struct cij_error err, lease;
 
 	while (len > 0 && isspace((unsigned char)data[len - 1]))
 		len--;
@@ -99,8 +99,8 @@ take_line(struct client *client, const char *data, size_t len)
 		say(client, "Error: a line with a NUL in it\r\n");
 	else if (line[strspn(line, " \t\r\v\f")] == '\0')
 		say(client, "");
-	else if (qmp_policy_check_hmp(&client->rights, line, &err) < 0)
-		complain(client, &err);
+	else if (qmp_policy_check_hmp(client_rights(client, &lease), line, &err) < 0)
+		complain(client, lease.class != CIJ_E_NONE ? &lease : &err);
 	else
 		run_line(client, line);
 }

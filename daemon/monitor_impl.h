@@ -30,6 +30,8 @@ struct client {
 	struct qmp_rights rights;
 	uid_t uid;
 	pid_t pid;
+	struct peer peer;
+	double last; /* monotonic: when something came from it */
 	struct qmp_lane *lane;
 	TAILQ_HEAD(, pending) pending;
 	size_t n_pending;
@@ -66,6 +68,8 @@ extern const struct client_kind client_qmp, client_hmp;
 struct monitor {
 	struct event_base *base; /* weak */
 	struct qmp *qmp; /* weak */
+	monitor_access_fn *access; /* NULL: rights stay */
+	void *access_arg; /* weak */
 	char *guest;
 	LIST_HEAD(, client) clients;
 	size_t n_clients;
@@ -76,6 +80,9 @@ struct monitor {
 
 /* Writes, and sees to it that it is sent. */
 void client_write(struct client *client, const char *data, size_t len);
+
+/* The client's rights as they are now; *@why has the lease that takes from them, or class NONE. */
+const struct qmp_rights *client_rights(struct client *client, struct cij_error *why);
 
 /* Enters a pending command or answer with room for @len bytes of text. */
 struct pending *client_pending(struct client *client, const char *text, size_t len);

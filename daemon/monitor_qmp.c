@@ -98,7 +98,7 @@ take_request(struct client *client, const char *text, size_t len)
 {
 	struct qmp_request request;
 	struct pending *pending;
-	struct cij_error err;
+	struct cij_error err, lease;
 	char why[160];
 
 	if (qmp_request_parse(&request, text, len, why, sizeof(why)) < 0) {
@@ -110,7 +110,10 @@ take_request(struct client *client, const char *text, size_t len)
 	} else if (!client->negotiated) {
 		refuse(client, request.id, not_found,
 			"Expecting capabilities negotiation with 'qmp_capabilities'");
-	} else if (qmp_policy_check(&client->rights, request.name, request.arguments, &err) < 0) {
+	} else if (qmp_policy_check(client_rights(client, &lease), request.name, request.arguments,
+			   &err) < 0) {
+		if (lease.class != CIJ_E_NONE)
+			err = lease;
 		log_info("uid %u pid %d: qmp %s: refused: %s", (unsigned)client->uid,
 			(int)client->pid, client->monitor->guest, err.desc);
 		refuse_for(client, request.id, &err);

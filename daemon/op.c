@@ -48,6 +48,7 @@ static const struct op *const ops[] = {
 	&op_query_leases,
 	&op_query_operations,
 	&op_query_qemu,
+	&op_query_stats,
 };
 
 static const struct cij_field guest_fields[] = {OP_GUEST_FIELD(op_guest_args)};

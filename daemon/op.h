@@ -66,6 +66,8 @@ extern const struct op op_lease_acquire, op_lease_release, op_query_leases;
 extern const struct op op_guest_share;
 /* op_history.c */
 extern const struct op op_query_history;
+/* op_stats.c */
+extern const struct op op_query_stats;
 /* op_daemon.c */
 extern const struct op op_query_daemon, op_query_operations, op_events_subscribe;
 

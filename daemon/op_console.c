@@ -337,6 +337,7 @@ console_who(struct request *request)
 	cij_json_add_str(reply, "guest", request->guest_name);
 	json_object_object_add(reply, "writer", writer ? view_who(viewer_peer(writer)) : NULL);
 	json_object_object_add(reply, "lease", guest_lease_view(request->guest));
+	json_object_object_add(reply, "monitors", guest_monitor_clients(request->guest));
 	json_object_object_add(reply, "viewers",
 		status.console ? console_viewers_to_json(status.console) : json_object_new_array());
 	request_reply(request, reply);

@@ -91,6 +91,7 @@ static const struct cij_field change_fields[] = {
 	{.name = "…",
 		.type = CIJ_T_REST,
 		.offset = offsetof(struct change_args, changes),
+		.table = &guest_conf_table,
 		.doc = "keys of guest.json, dotted below the top: \"memory\", "
 		       "\"devices.nvme0.mdts\"; "
 		       "null removes one"},

@@ -95,6 +95,7 @@ guest_share(struct request *request)
 		return;
 	}
 	guest_refresh(request->guest);
+	guest_review_access(request->guest);
 	reply = json_object_new_object();
 	cij_json_add_str(reply, "guest", request->guest_name);
 	json_object_object_add(reply, "share", json_object_get(list));

@@ -3,10 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 
 #include "daemon/clock.h"
-#include "daemon/wire.h"
+#include "daemon/qmp_impl.h"
 #include "proto/json.h"
 #include "proto/text.h"
 
@@ -17,67 +16,8 @@
 /* Lines before the greeting that are no QMP: 4.1.50 prints one at every start. */
 #define QMP_JUNK_LINES_MAX 100
 
-/*
- * Commands that QEMU has been given and not answered. It works on one at a time: the others are
- * there so that it need not wait for us, and each makes the daemon's own wait longer.
- */
-#define QMP_WINDOW 4
-
-/* Commands of one lane in a row while others wait. */
-#define LANE_TURN 16
-
 /* QEMU answers in order. One that has left out so many answers is broken, not slow. */
 #define QMP_PASSED_MAX 256
-
-struct command {
-	TAILQ_ENTRY(command) link; /* in its lane, or in qmp->sent */
-	struct qmp *qmp; /* weak */
-	struct qmp_lane *lane; /* weak; NULL: who asked has gone */
-	qmp_reply_fn *reply; /* one of both, or none */
-	qmp_raw_fn *raw;
-	void *arg; /* weak */
-	struct event *deadline;
-	int id; /* what QEMU was told; 0: none, and its answer has none */
-	bool has_id; /* the client's own has one */
-	bool is_sent;
-	bool passed; /* a later one was answered already */
-	size_t len;
-	char text[]; /* {"execute":… without the brace that closes it */
-};
-TAILQ_HEAD(commands, command);
-
-struct qmp_lane {
-	TAILQ_ENTRY(qmp_lane) link; /* in qmp->ready, while it has commands and is not held */
-	struct qmp *qmp; /* weak */
-	struct commands waiting;
-	int turn; /* commands given in a row */
-	bool is_ready, held;
-};
-
-struct qmp {
-	struct event_base *base; /* weak */
-	struct wire wire; /* fd -1: it ended */
-	const struct qmp_ops *ops;
-	void *arg; /* weak */
-	const struct qmp_tap_ops *tap;
-	void *tap_arg; /* weak */
-	struct commands sent; /* in the order of sending */
-	int n_window, n_passed; /* of them: counted, and left out by QEMU */
-	struct qmp_lane own; /* the daemon's; never in the list of ready ones */
-	TAILQ_HEAD(, qmp_lane) ready;
-	struct qmp_lane *bare_lane; /* weak; whose commands without id are under way */
-	int n_bare;
-	char *in; /* the beginning of a line */
-	size_t in_len, in_size;
-	struct command *hello; /* weak; the negotiation, until it is sent */
-	struct json_object *greeting;
-	char *greeting_line;
-	size_t greeting_len;
-	int junk_lines;
-	int busy; /* callbacks of ours on the stack: free later */
-	bool is_ready; /* negotiated */
-	bool freed;
-};
 
 static void
 release(struct qmp *qmp)
@@ -101,46 +41,6 @@ leave(struct qmp *qmp)
 		release(qmp);
 }
 
-/* Lanes */
-
-static void
-lane_update(struct qmp_lane *lane)
-{
-	struct qmp *qmp = lane->qmp;
-	bool ready = !lane->held && !TAILQ_EMPTY(&lane->waiting);
-
-	if (lane == &qmp->own || ready == lane->is_ready)
-		return;
-	lane->is_ready = ready;
-	if (ready) {
-		lane->turn = 0;
-		TAILQ_INSERT_TAIL(&qmp->ready, lane, link);
-	} else {
-		TAILQ_REMOVE(&qmp->ready, lane, link);
-	}
-}
-
-static void
-command_free(struct command *command)
-{
-	struct qmp *qmp = command->qmp;
-
-	if (!command->is_sent) {
-		TAILQ_REMOVE(&command->lane->waiting, command, link);
-		lane_update(command->lane);
-	} else {
-		TAILQ_REMOVE(&qmp->sent, command, link);
-		qmp->n_bare -= command->id == 0;
-		if (command->passed)
-			qmp->n_passed--;
-		else
-			qmp->n_window--;
-	}
-	if (command->deadline)
-		event_free(command->deadline);
-	free(command);
-}
-
 /* Unlinks first: the callback may send again or free the connection. */
 static void
 command_fail(struct command *command, const struct cij_error *err)
@@ -149,141 +49,11 @@ command_fail(struct command *command, const struct cij_error *err)
 	qmp_raw_fn *raw = command->raw;
 	void *arg = command->arg;
 
-	command_free(command);
+	qmp_command_free(command);
 	if (reply)
 		reply(arg, NULL, err);
 	else if (raw)
 		raw(arg, NULL, err);
-}
-
-struct qmp_lane *
-qmp_lane_new(struct qmp *qmp)
-{
-	struct qmp_lane *lane = calloc(1, sizeof(*lane));
-
-	if (!lane)
-		abort();
-	lane->qmp = qmp;
-	TAILQ_INIT(&lane->waiting);
-	return lane;
-}
-
-void
-qmp_lane_free(struct qmp_lane *lane)
-{
-	struct qmp *qmp;
-	struct command *command;
-
-	if (!lane)
-		return;
-	qmp = lane->qmp;
-	while ((command = TAILQ_FIRST(&lane->waiting)))
-		command_free(command);
-	TAILQ_FOREACH (command, &qmp->sent, link)
-		if (command->lane == lane) {
-			command->lane = NULL;
-			command->raw = NULL;
-		}
-	/* Its answers without id will come: nobody else is to take them for theirs. */
-	if (qmp->bare_lane == lane)
-		qmp->bare_lane = NULL;
-	free(lane);
-}
-
-void
-qmp_lane_hold(struct qmp_lane *lane, bool held)
-{
-	lane->held = held;
-	lane_update(lane);
-}
-
-/* What QEMU gets next: the daemon's own first, the lanes in turns. */
-static struct command *
-next_command(struct qmp *qmp)
-{
-	struct command *own = TAILQ_FIRST(&qmp->own.waiting);
-	struct qmp_lane *lane = TAILQ_FIRST(&qmp->ready);
-
-	if (!qmp->is_ready) /* the others wait: QEMU would refuse them */
-		return qmp->hello;
-	if (own || !lane)
-		return own;
-	if (lane->turn++ >= LANE_TURN) {
-		TAILQ_REMOVE(&qmp->ready, lane, link);
-		TAILQ_INSERT_TAIL(&qmp->ready, lane, link);
-		lane->turn = 0;
-		lane = TAILQ_FIRST(&qmp->ready);
-		lane->turn++;
-	}
-	return TAILQ_FIRST(&lane->waiting);
-}
-
-/* The smallest number that no command under way has. */
-static int
-choose_id(const struct qmp *qmp)
-{
-	const struct command *command;
-	int id = 1;
-
-again:
-	TAILQ_FOREACH (command, &qmp->sent, link)
-		if (command->id == id) {
-			id++;
-			goto again;
-		}
-	return id;
-}
-
-/*
- * An id costs QEMU, which reads its monitor byte by byte, a sixth of a short command. It is left
- * out where the answer cannot be taken for another's: of a client who gave none and so goes by the
- * order itself, as long as no other client has commands without id under way; or of one that has
- * one, when there is no other at all.
- */
-static bool
-may_go_bare(const struct qmp *qmp, const struct command *command)
-{
-	if (command->lane == &qmp->own)
-		return false;
-	if (qmp->n_bare == 0)
-		return true;
-	return !command->has_id && qmp->bare_lane == command->lane;
-}
-
-static void
-give(struct qmp *qmp, struct command *command)
-{
-	struct qmp_lane *lane = command->lane;
-	char end[32];
-
-	if (may_go_bare(qmp, command)) {
-		qmp->n_bare++;
-		/* One whose client goes by ids has to stay alone. */
-		qmp->bare_lane = command->has_id ? NULL : lane;
-		strcpy(end, "}\n");
-	} else {
-		command->id = choose_id(qmp);
-		snprintf(end, sizeof(end), ",\"id\":%d}\n", command->id);
-	}
-	if (command == qmp->hello)
-		qmp->hello = NULL;
-	TAILQ_REMOVE(&lane->waiting, command, link);
-	lane_update(lane);
-	command->is_sent = true;
-	TAILQ_INSERT_TAIL(&qmp->sent, command, link);
-	qmp->n_window++;
-	wire_add(&qmp->wire, command->text, command->len);
-	wire_add(&qmp->wire, end, strlen(end));
-}
-
-void
-qmp_push(struct qmp *qmp)
-{
-	struct command *command;
-
-	while (qmp->wire.fd >= 0 && qmp->n_window < QMP_WINDOW && (command = next_command(qmp)))
-		give(qmp, command);
-	wire_flush(&qmp->wire);
 }
 
 /* New commands */
@@ -304,7 +74,7 @@ on_deadline(evutil_socket_t fd, short what, void *arg)
 		command->reply = NULL;
 		command->raw = NULL;
 	} else {
-		command_free(command);
+		qmp_command_free(command);
 	}
 	if (reply)
 		reply(reply_arg, NULL, &err);
@@ -320,8 +90,8 @@ add_text(struct command *command, const char *text, size_t len)
 	command->len += len;
 }
 
-static struct command *
-command_new(struct qmp_lane *lane, struct span name, struct span arguments, double seconds)
+struct command *
+qmp_command_new(struct qmp_lane *lane, struct span name, struct span arguments, double seconds)
 {
 	static const char execute[] = "{\"execute\":\"", with[] = ",\"arguments\":";
 	struct command *command = calloc(1,
@@ -347,23 +117,11 @@ command_new(struct qmp_lane *lane, struct span name, struct span arguments, doub
 		event_add(command->deadline, &tv);
 	}
 	TAILQ_INSERT_TAIL(&lane->waiting, command, link);
-	lane_update(lane);
+	qmp_lane_update(lane);
 	return command;
 }
 
 /* The end */
-
-/* A command that waits, wherever; NULL when there is none. */
-static struct command *
-any_command(struct qmp *qmp)
-{
-	struct command *command = TAILQ_FIRST(&qmp->sent);
-	struct qmp_lane *lane = TAILQ_FIRST(&qmp->ready);
-
-	if (!command)
-		command = TAILQ_FIRST(&qmp->own.waiting);
-	return command || !lane ? command : TAILQ_FIRST(&lane->waiting);
-}
 
 /* But what lanes hold back: whoever holds them sees to it. */
 static void
@@ -371,7 +129,7 @@ fail_all(struct qmp *qmp, const struct cij_error *why)
 {
 	struct command *command;
 
-	while ((command = any_command(qmp)))
+	while ((command = qmp_any_command(qmp)))
 		command_fail(command, why);
 }
 
@@ -443,7 +201,7 @@ answer(struct qmp *qmp, struct command *command, const struct qmp_reply *reply)
 	void *arg = command->arg;
 	struct cij_error err;
 
-	command_free(command);
+	qmp_command_free(command);
 	if (raw) {
 		raw(arg, reply, NULL);
 	} else if (fn && reply->kind == QMP_LINE_ERROR) {
@@ -507,7 +265,8 @@ negotiate(struct qmp *qmp)
 	static const char name[] = "qmp_capabilities";
 	static const struct span no_arguments;
 
-	qmp->hello = command_new(&qmp->own, (struct span){name, sizeof(name) - 1}, no_arguments, 0);
+	qmp->hello = qmp_command_new(
+		&qmp->own, (struct span){name, sizeof(name) - 1}, no_arguments, 0);
 	qmp->hello->reply = on_negotiated;
 	qmp->hello->arg = qmp;
 	qmp_push(qmp);
@@ -696,7 +455,7 @@ qmp_send(struct qmp *qmp, const char *name, struct json_object *arguments, doubl
 	if (args)
 		text.at = json_object_to_json_string_length(
 			args, JSON_C_TO_STRING_PLAIN, &text.len);
-	command = command_new(&qmp->own, (struct span){name, strlen(name)}, text, seconds);
+	command = qmp_command_new(&qmp->own, (struct span){name, strlen(name)}, text, seconds);
 	command->reply = reply;
 	command->arg = arg;
 	qmp_push(qmp);
@@ -724,21 +483,10 @@ qmp_send_raw(struct qmp *qmp, struct span name, struct span arguments, double se
 		reply(arg, NULL, &err);
 		return;
 	}
-	command = command_new(&qmp->own, name, arguments, seconds);
+	command = qmp_command_new(&qmp->own, name, arguments, seconds);
 	command->raw = reply;
 	command->arg = arg;
 	qmp_push(qmp);
-}
-
-void
-qmp_lane_send(struct qmp_lane *lane, struct span name, struct span arguments, bool has_id,
-	qmp_raw_fn *reply, void *arg)
-{
-	struct command *command = command_new(lane, name, arguments, 0);
-
-	command->has_id = has_id;
-	command->raw = reply;
-	command->arg = arg;
 }
 
 const char *

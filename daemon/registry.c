@@ -41,11 +41,18 @@ registry_new(const struct services *services)
 void
 registry_free(struct registry *registry)
 {
+	struct guest **guests;
+	size_t n;
+
 	if (!registry)
 		return;
-	for (size_t i = 0; i < registry->n; i++)
-		guest_free(registry->guests[i]);
-	free(registry->guests);
+	/* A guest that goes answers who waits for it, and they may look at all guests. */
+	guests = steal_ptr(registry->guests);
+	n = registry->n;
+	registry->n = 0;
+	for (size_t i = 0; i < n; i++)
+		guest_free(guests[i]);
+	free(guests);
 	free(registry);
 }
 

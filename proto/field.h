@@ -45,7 +45,8 @@ struct cij_field {
 	size_t offset;
 	int64_t min, max; /* CIJ_T_INT, CIJ_T_SIZE; max 0 = no limit */
 	const char *const *names; /* CIJ_T_ENUM; NULL ends */
-	const struct cij_table *table; /* CIJ_T_OBJECT, CIJ_T_LIST */
+	const struct cij_table
+		*table; /* CIJ_T_OBJECT, CIJ_T_LIST; CIJ_T_REST: only to describe them */
 	const char *doc; /* one line, for 'query-operations' */
 };
 

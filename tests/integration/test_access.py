@@ -25,7 +25,7 @@ LEVELS = ["view", "operate", "own"]
 ARGUMENTS = {
     "guest-wait": {"for": "stopped", "timeout": 1},
     "qmp-execute": {"command": {"execute": "query-status"}},
-    "hmp": {"line": "info status"},
+    "hmp": {"line": "system_reset"},
     "guest-set": {"cpus": 1},
     "guest-share": {"add": ["30002"]},
     "device-plug": {"device": "nvme0"},

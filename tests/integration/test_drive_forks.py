@@ -2,12 +2,14 @@
 
 import json
 import os
+import pathlib
+import shutil
 import subprocess
-import time
+import tempfile
 
 import pytest
 
-from harness import ROOT, fork, wait_until
+from harness import Daemon, fork, wait_until
 
 OCSSD = {"id": "nvme0", "type": "ocssd"}
 V3, V4, REFENV = "qemu-nvme-3.1.50", "qemu-nvme-4.1.50", "qemu-refenv"
@@ -230,7 +232,11 @@ def test_inject_says_what_the_guest_saw(daemon, tmp_path):
 def test_a_guest_that_does_not_let_go(daemon, tmp_path):
     define(daemon, fork(tmp_path / "q", V3), [OCSSD], "keep-devices=1")
     daemon.ctl("start", "d")
-    done = daemon.ctl("--timeout", "0.3", "device", "unplug", "d", "nvme0", code=124)
+    with daemon.connect() as events:
+        events.call("events-subscribe")
+        done = daemon.ctl("--timeout", "0.3", "device", "unplug", "d", "nvme0", code=124)
+        event = events.next_event(lambda e: e["event"] == "GUEST_DEVICE")["data"]
+        assert (event["device"], event["what"], event["present"]) == ("nvme0", "unplug-timeout", True)
     assert "did not let go of drive 'nvme0' within 0.3 s: it still has it" in done.stderr
     device = daemon.show("d")["devices"][0]
     assert device["present"] and device["unplugging"]
@@ -335,3 +341,55 @@ def test_probe_is_told(daemon, tmp_path):
         assert [q["guests"] for q in only] == [[V4]]
     out = daemon.ctl("doctor").stdout
     assert "QEMU 3.1.50, used by qemu-nvme-3.1.50" in out and "has ocssd and nvme drives (dialect ocssd-ns)" in out
+
+
+def test_all_files_are_the_owners(request):
+    """A daemon of root's makes them as the folder's owner, whatever their umask."""
+    if os.geteuid() != 0:
+        pytest.skip("this machine cannot: not root")
+    base = pathlib.Path(tempfile.mkdtemp(prefix="cij-owner-", dir="/tmp"))  # others may go in there
+    base.chmod(0o755)
+    request.addfinalizer(lambda: shutil.rmtree(base))
+    d = Daemon(base)
+    request.addfinalizer(d.close)
+    d.start()
+    fake = fork(base / "q", V3)
+    path = d.folder("d", fake.config(devices=[RULES, {"id": "nvme1", "type": "nvme", "size": "8M"}]))
+    os.chown(path / "guest.json", 12345, 23456)
+    os.chown(path, 12345, 23456)
+    d.ctl("start", "d")
+    d.ctl("device", "plug", "d", "nvme,size=2M")
+    files = [p for p in path.iterdir()]
+    assert {".nvme0.writefail", "nvme0.img", "nvme0.geometry.json", "nvme2.img"} <= {p.name for p in files}
+    assert {(p.lstat().st_uid, p.lstat().st_gid) for p in files} == {(12345, 23456)}
+    assert (path / "nvme0.img").stat().st_mode & 0o077 == 0
+    # A link that the owner planted leads nowhere that is not the owner's.
+    d.ctl("kill", "d")
+    secret = base / "secret"
+    secret.write_text("grp=0\n")
+    secret.chmod(0o600)
+    (path / "w.txt").symlink_to(secret)
+    config = json.loads((path / "guest.json").read_text())
+    config["devices"][0]["writefail"] = "w.txt"
+    (path / "guest.json").write_text(json.dumps(config))
+    done = d.ctl("start", "d", code=78)
+    assert "its writefail 'w.txt'" in done.stderr and "line" not in done.stderr
+
+
+def test_a_new_daemon_knows_what_was_plugged_in(daemon, tmp_path):
+    fake = fork(tmp_path / "q", V3)
+    path = define(daemon, fake, [OCSSD])
+    daemon.ctl("start", "d")
+    daemon.ctl("device", "plug", "d", "nvme,id=extra,size=8M")
+    daemon.ctl("set", "d", "devices.extra=null", "devices.nvme0.ws_opt=16")
+    daemon.stop(9)
+    config = json.loads((path / "guest.json").read_text())
+    (path / "guest.json").write_text(json.dumps({**config, "devices": [{"id": "other", "type": "nvme"}]}))
+    daemon.start()
+    assert [(d["id"], d["type"], d["present"]) for d in daemon.show("d")["devices"]] == [
+        ("nvme0", "ocssd", True), ("extra", "nvme", True)]
+    listed = {d["id"]: d for d in daemon.json("device", "list", "d")["devices"]}
+    assert not listed["extra"]["configured"] and listed["extra"]["present"]
+    assert listed["other"]["configured"] and not listed["other"]["present"]
+    daemon.ctl("device", "unplug", "d", "extra")
+    assert not daemon.show("d")["devices"][1]["present"]

@@ -164,6 +164,33 @@ def test_ports_run_out(drives):
         drives.ctl("set", "d", f"devices.extra{k}=null")
 
 
+def test_a_drive_ejected_inside_the_guest(drives):
+    """Nobody asked us: the view follows all the same, and it can be plugged in again."""
+    where = block(drives, "d", "nvme0")
+    with drives.connect() as events:
+        events.call("events-subscribe")
+        sh(drives, "d", f"echo 0 > /sys/bus/pci/slots/$(for s in /sys/bus/pci/slots/*; do grep -q "
+                        f"$(basename $(readlink -f /sys/block/{where}/device/device) | sed 's/..$//') "
+                        "$s/address && basename $s; done)/power")
+        event = events.next_event(lambda e: e["event"] == "GUEST_DEVICE")["data"]
+        assert (event["device"], event["what"]) == ("nvme0", "unplugged")
+    assert not drives.show("d")["devices"][0]["present"]
+    drives.ctl("device", "format", "d", "nvme0", "--yes")
+    assert drives.json("device", "plug", "d", "nvme0")["seen"]
+    assert wait_until(lambda: block(drives, "d", "nvme0"), "the guest has it again")
+
+
+def test_sixteen_drives(daemon, tiny):
+    names = [f"drive{i}" for i in range(16)]
+    daemon.folder("many", {**tiny.config, "devices": [{"id": n, "type": "nvme", "size": "1M"} for n in names]})
+    daemon.ctl("start", "many", "--wait=ssh")
+    got = sh(daemon, "many", "cat /sys/class/nvme/*/serial").split()
+    assert sorted(got) == sorted(names)
+    daemon.ctl("device", "unplug", "many", "drive15")
+    assert daemon.json("device", "plug", "many", "drive15")["seen"]
+    daemon.ctl("kill", "many")
+
+
 def test_data_outlives_a_restart(daemon, tiny):
     daemon.folder("d", {**tiny.config, "devices": DRIVES})
     daemon.ctl("start", "d", "--wait=ssh")

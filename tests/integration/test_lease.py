@@ -358,3 +358,95 @@ def test_guest_of_the_environment(g):
     g.ctl_as(OWNER, "release", env={"QEMU_GUEST_NAME": "g"})
     g.ctl_as(OWNER, "lease", "--", "true", env={"QEMU_GUEST_NAME": "g"})
     g.ctl_as(OWNER, "lease", "--for", "1h", code=64)
+
+
+class Monitor:
+    """A client of a guest's qmp.sock."""
+
+    def __init__(self, lab, user):
+        from lab import connect_as
+        self.file = connect_as(user, lab.run / "guests/g/qemu.sock".replace("qemu", "qmp")).makefile("rw")
+        assert "QMP" in json.loads(self.file.readline())
+        assert self.ask("qmp_capabilities") == {"return": {}}
+
+    def ask(self, command):
+        self.file.write(json.dumps({"execute": command}) + "\n")
+        self.file.flush()
+        while True:
+            reply = json.loads(self.file.readline())
+            if "event" not in reply:
+                return reply
+
+
+def test_monitors_that_are_attached_already(g):
+    """A lease counts for who came before it; when it is over they go on."""
+    g.ctl_as(OWNER, "start", "g")
+    owner, shared = Monitor(g, OWNER), Monitor(g, SHARED)
+    assert "return" in owner.ask("query-status") and "return" in shared.ask("query-status")
+    g.ctl_as(SHARED, "lease", "g", "--for", "1h", "-m", "mine now")
+    refused = owner.ask("system_reset")["error"]["desc"]
+    assert "leased by" in refused and "mine now" in refused
+    assert "return" in shared.ask("query-status")
+    who = g.json("who", "g")
+    assert {(m["uid"], m["kind"], m["mode"]) for m in who["monitors"]} == {
+        (OWNER.uid, "qmp", "none"), (SHARED.uid, "qmp", "queries")}
+    assert all(m["idle_s"] < HANG for m in who["monitors"])
+    assert "monitor" in g.ctl("who", "g").stdout
+    g.ctl_as(SHARED, "release", "g")
+    assert "return" in owner.ask("system_reset")
+    # Shut out is shut out at once.
+    g.ctl_as(OWNER, "share", "g", "--remove", SHARED.uid)
+    assert "error" in shared.ask("query-status")
+
+
+def attach(lab, user, **arguments):
+    """A console, attached; its socket is raw from here on."""
+    c = lab.connect_as(user)
+    return c, c.call("console-attach", guest="g", **arguments)["mode"]
+
+
+def read_until(c, wanted):
+    while wanted not in c.buffer:
+        data = c.sock.recv(4096)
+        assert data, c.buffer
+        c.buffer += data
+    return c.buffer
+
+
+def test_who_types_when_a_lease_begins_only_looks(g):
+    g.ctl_as(OWNER, "start", "g")
+    owner, mode = attach(g, OWNER)
+    assert mode == "write"
+    owner.send_raw("first\n")
+    read_until(owner, b"first")
+    with g.connect() as events:
+        events.call("events-subscribe")
+        g.ctl_as(SHARED, "lease", "g", "--for", "1h")
+        event = events.next_event(lambda e: e["event"] == "CONSOLE")["data"]
+    assert (event["what"], event["uid"], event["mode"]) == ("reads", OWNER.uid, "read-only")
+    owner.send_raw("second\n")
+    shared, mode = attach(g, SHARED)
+    assert mode == "write"  # the pen is free
+    shared.send_raw("third\n")
+    assert b"second" not in read_until(owner, b"third")
+    who = g.json("who", "g")
+    assert {(v["uid"], v["mode"]) for v in who["viewers"]} == {(OWNER.uid, "read-only"), (SHARED.uid, "write")}
+    assert all(0 <= v["idle_s"] < HANG for v in who["viewers"])
+    owner.close()
+    shared.close()
+
+
+def test_the_client_at_a_console_is_told(g):
+    g.ctl_as(OWNER, "start", "g")
+    p = start_as(g, OWNER, "console", "g", "--read-only")
+    wait_until(lambda: g.json("who", "g")["viewers"], "it is attached")
+    time.sleep(0.5)  # it listens for events
+    g.ctl_as(SHARED, "lease", "g", "--for", "1h", "-m", "bisecting")
+    while True:
+        line = p.stderr.readline()
+        assert line
+        if "leased by" in line:
+            break
+    assert "bisecting" in line and "until" in line
+    p.kill()
+    p.wait()

@@ -324,7 +324,7 @@ every_row_of_the_table_is_whole(void **state)
 {
 	for (const struct command *c = commands; c->name; c++) {
 		assert_non_null(c->run);
-		assert_non_null(c->group);
+		assert_true(c->group || c->name[0] == '_'); /* those are for programs */
 		assert_non_null(c->synopsis);
 		assert_non_null(c->summary);
 		assert_true(c->max_args >= c->min_args);
