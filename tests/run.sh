@@ -1,5 +1,6 @@
 #!/bin/bash
-# Runs the tests that 'make check' has built: unit tests (cmocka), then the integration tests (pytest).
+# Runs the tests that 'make check' has built: unit tests (cmocka), then the integration and
+# system tests (pytest).
 # Arguments: names of unit tests (tests/unit/NAME.c) or paths and options for pytest; none = all.
 # BUILD: where things are built. JOBS: tests at a time. MARK: pytest's -m (the default: not long).
 set -uo pipefail
@@ -19,7 +20,7 @@ for arg; do
 done
 if [ $# = 0 ]; then
 	for source in unit/*.c; do units+=("$BUILD/tests/unit/$(basename "$source" .c)"); done
-	others=(integration)
+	others=(integration system)
 fi
 
 for unit in "${units[@]}"; do
