@@ -142,6 +142,11 @@ decode(struct request *request, struct json_object *arguments, struct cij_error 
 		cij_error_set(err, CIJ_E_DENIED, "you may not %s", request->op->name);
 		return access_view_only_hint(err);
 	}
+	if (request->op->access == ACCESS_ADMIN &&
+		!access_is_admin(&registry_services(request->registry)->rule, &request->peer)) {
+		cij_error_set(err, CIJ_E_DENIED, "you may not %s: admins may", request->op->name);
+		return cij_error_hint(err, "members of group cijqemu-admin are admins");
+	}
 	return request->op->takes_guest ? resolve_guest(request, request->guest_name, err) : 0;
 }
 

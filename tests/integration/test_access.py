@@ -19,7 +19,7 @@ SHARES = [str(SHARED.uid), f"@{TEAM}"]
 # Everyone who asks, by which socket, and what they may do at most to a guest of OWNER's.
 WHO = [(OWNER, False, "own"), (SHARED, False, "operate"), (TEAMMATE, False, "operate"), (STRANGER, False, "view"),
        (ADMIN, False, "own"), (VIEWER, True, "view"), (OWNER, True, "view"), (ADMIN, True, "view")]
-LEVELS = ["view", "operate", "own"]
+LEVELS = ["view", "operate", "own", "admin"]
 
 # Arguments that each operation needs beside the guest; those that are not here need none.
 ARGUMENTS = {
@@ -62,7 +62,7 @@ def test_every_operation_for_everyone(lab):
             # A guest of its own for each, which nobody's doing before has changed.
             lab.folder_of(OWNER, "g", lab.fake.config(share=SHARES))
             args = arguments(op)
-            creates = op["changes"] and not needs_guest(op) or op["name"] == "guest-create"
+            creates = op["name"] == "guest-create"
             if op["name"] == "guest-create":
                 args = {"guest": "new"}
             with lab.connect_as(user, read_only) as c:
@@ -72,6 +72,8 @@ def test_every_operation_for_everyone(lab):
                 may = not read_only
             elif needs_guest(op):
                 may = LEVELS.index(op["access"]) <= LEVELS.index(level)
+            elif op["access"] == "admin":
+                may = user is ADMIN and not read_only
             else:
                 may = not op["changes"]
             if denied == may:
