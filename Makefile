@@ -60,7 +60,7 @@ benches = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/*.c))
 # What the benchmarks compare with.
 peers = conserver-server conserver-client conman socat
 
-.PHONY: all deps demo check check-unit check-integration check-long asan bench install uninstall fmt \
+.PHONY: all deb deps demo check check-unit check-integration check-long asan bench install uninstall fmt \
 	lint layers clean help
 .DEFAULT_GOAL := all
 
@@ -167,6 +167,10 @@ uninstall: ## remove what 'install' put there
 	rm -f $(DESTDIR)$(bashdir)/cijqemuctl $(DESTDIR)$(fishdir)/cijqemuctl.fish
 	rm -f $(DESTDIR)$(zshdir)/_cijqemuctl
 	-rmdir $(DESTDIR)$(libexecdir) 2>/dev/null
+
+deb: deps ## build a Debian package in build/deb
+	@.ci/deps debhelper dpkg-dev fakeroot
+	@BUILD=$(BUILD) systemd/debian/build.sh
 
 sources = $(wildcard include/cijqemu/*.h proto/*.[ch] daemon/*.[ch] client/*.[ch] tests/*.[ch] \
 	tests/unit/*.[ch] tests/fuzz/*.c)
