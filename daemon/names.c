@@ -286,12 +286,12 @@ enter(struct names *names, const char *text)
 
 	if (!name)
 		abort();
+	last = TAILQ_LAST(&names->all, name_list);
+	if (names->n >= NAMES_MAX && !last->wanted && !last->asking)
+		drop(names, last);
 	name->name = str_copy(text);
 	TAILQ_INSERT_HEAD(&names->all, name, link);
 	names->n++;
-	last = TAILQ_LAST(&names->all, name_list);
-	if (names->n > NAMES_MAX && !last->wanted && !last->asking)
-		drop(names, last);
 	return name;
 }
 
