@@ -252,3 +252,19 @@ def test_history_is_bounded_and_survives_rubbish(lab):
     sizes = [p.stat().st_size for p in lab.state.glob("history*")]
     assert len(sizes) == 2 and max(sizes) <= 512 * 1024
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_share_with_names_that_no_file_has(lab):
+    """They are asked of the name service, off the loop; who is in by another entry need not wait for it."""
+    lab.folder_of(OWNER, "g", lab.fake.config(share=["no-such-user", "@no-such-group", str(SHARED.uid)]))
+    lab.ctl_as(SHARED, "start", "g")
+    done = lab.ctl_as(STRANGER, "kill", "g", code=77)
+    assert "no-such-user" in done.stderr
+    with lab.connect_as(STRANGER) as c:
+        ids = [c.send("guest-kill", guest="g") for _ in range(5)]
+        assert [c.receive(i)["error"]["class"] for i in ids] == ["Denied"] * 5
+    c = lab.connect_as(STRANGER)
+    for _ in range(5):
+        c.send("guest-kill", guest="g")
+    c.close()
+    assert lab.show("g")["state"] == "running"
