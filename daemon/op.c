@@ -37,6 +37,7 @@ static const struct op *const ops[] = {
 	&op_lease_acquire,
 	&op_lease_release,
 	&op_qmp_attach,
+	&op_kernel_install,
 	&op_qmp_execute,
 	&op_query_daemon,
 	&op_query_devices,
@@ -47,6 +48,7 @@ static const struct op *const ops[] = {
 	&op_query_operations,
 	&op_query_qemu,
 	&op_query_stats,
+	&op_ssh_pin,
 };
 
 static const struct cij_field guest_fields[] = {OP_GUEST_FIELD(op_guest_args)};
