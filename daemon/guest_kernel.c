@@ -75,7 +75,8 @@ copy_block(struct kernel_job *job, struct cij_error *err)
 			err, CIJ_E_NO_RESOURCES, errno, "cannot write the kernel");
 	if (n > 0)
 		return 1;
-	if (renameat(job->dir_fd, job->temporary, job->dir_fd, "bzImage") < 0)
+	if (fchmod(job->out, 0644) < 0 ||
+		renameat(job->dir_fd, job->temporary, job->dir_fd, "bzImage") < 0)
 		return cij_error_errno(
 			err, CIJ_E_NO_RESOURCES, errno, "cannot put the kernel into place");
 	return 0;
@@ -94,7 +95,7 @@ on_next(evutil_socket_t fd, short what, void *arg)
 
 		if (job->out < 0)
 			job->out = openat(job->dir_fd, job->temporary,
-				O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+				O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 		if (job->out < 0)
 			rc = cij_error_errno(&err, CIJ_E_NO_RESOURCES, errno,
 				"cannot make a file in the guest's folder");
