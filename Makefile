@@ -8,6 +8,7 @@ PKG_CONFIG ?= pkg-config
 
 bindir = $(PREFIX)/bin
 libexecdir = $(PREFIX)/libexec/cijqemu
+cijoedir = $(PREFIX)/share/cijqemu/cijoe
 
 # WERROR=1 makes warnings errors; SAN=address,undefined builds with sanitizers.
 WARNINGS = -Wall -Wextra -Wshadow=local -Wstrict-prototypes -Wmissing-prototypes \
@@ -148,10 +149,12 @@ install: all ## install under $(DESTDIR)$(PREFIX)
 	install -D -m 755 $(BUILD)/cijqemud $(DESTDIR)$(bindir)/cijqemud
 	install -D -m 755 $(BUILD)/cijqemuctl $(DESTDIR)$(bindir)/cijqemuctl
 	install -D -m 755 $(BUILD)/cijqemuctl-ssh $(DESTDIR)$(libexecdir)/cijqemuctl-ssh
+	install -D -m 755 -t $(DESTDIR)$(cijoedir) client/cijoe/*.sh
 
 uninstall: ## remove what 'install' put there
 	rm -f $(DESTDIR)$(bindir)/cijqemud $(DESTDIR)$(bindir)/cijqemuctl
 	rm -f $(DESTDIR)$(libexecdir)/cijqemuctl-ssh
+	rm -rf $(DESTDIR)$(cijoedir)
 	-rmdir $(DESTDIR)$(libexecdir) 2>/dev/null
 
 sources = $(wildcard include/cijqemu/*.h proto/*.[ch] daemon/*.[ch] client/*.[ch] tests/*.[ch] \
