@@ -19,6 +19,9 @@
 /* Read from a file here at a time. */
 #define BLOCK_BYTES (128 * 1024)
 
+/* Folders whose times are set by name: a command line has an end. */
+#define TIMES_MAX 200
+
 #define END_MARK ".cijqemu-end"
 
 /* Text that grows: the script. */
@@ -109,6 +112,38 @@ add_move(struct text *t, const char *base, bool is_folder)
 		name, name, name, name, name, name, name);
 }
 
+/*
+ * busybox's tar makes links that lead out of their folder only when all else is there, which moves
+ * the folder's time: it is set once more.
+ */
+static void
+add_times(struct text *t, const struct plan *plan)
+{
+	size_t added = 0;
+
+	for (size_t i = 0; i < plan->n && added < TIMES_MAX; i++) {
+		const struct item *folder = &plan->items[i];
+		size_t len = strlen(folder->to);
+		bool has_link = false;
+
+		if (folder->kind != ITEM_FOLDER)
+			continue;
+		for (size_t k = i + 1; k < plan->n && !has_link; k++) {
+			const char *to = plan->items[k].to;
+
+			if (strncmp(to, folder->to, len) != 0 || to[len] != '/')
+				break; /* what is in a folder stands right behind it */
+			has_link = plan->items[k].kind == ITEM_LINK && !strchr(to + len + 1, '/');
+		}
+		if (has_link) {
+			_cleanup_free_ char *name = quote_name(folder->to);
+
+			add(t, "touch -c -m -d @%u \"$t\"/%s\n", folder->mtime, name);
+			added++;
+		}
+	}
+}
+
 /* The script that takes the archive in the folder @folder and puts everything into place. */
 static char *
 make_script(const struct copy *c, const char *folder, const size_t *tops, size_t n)
@@ -128,6 +163,7 @@ make_script(const struct copy *c, const char *folder, const size_t *tops, size_t
 		"[ -e \"$t\"/" END_MARK " ] || exit 85\n"
 		"rm -f \"$t\"/" END_MARK "\nr=0\n",
 		where);
+	add_times(&t, &c->plan);
 	for (size_t i = 0; i < n; i++) {
 		const struct item *item = &c->plan.items[tops[i]];
 

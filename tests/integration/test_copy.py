@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from harness import Daemon, FakeQemu, HANG, wait_until
+from harness import BUILD, Daemon, FakeQemu, HANG, wait_until
 
 SFTP_SERVER = pathlib.Path("/usr/lib/openssh/sftp-server")
 
@@ -154,9 +154,8 @@ def test_destination_rules(guest, tmp_path):
     assert sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()) == [
         "a", "b", "e/d/f", "e/d2/d/f", "e/d2/f", "e/f", "named", "new"]
     for bad in (["t/none", out], ["t/dir", out], ["t/new", out / "none/x"], ["t/new", "t/tilde", out / "x"],
-                ["t/new", out / "none/"], ["t/new", out / "e/."], ["", out]):
-        code = guest.ctl("pull", "tiny", *bad, code=None).returncode
-        assert code != 0 or bad[1] == out / "e/.", bad
+                ["t/new", f"{out}/none/"], ["", out], ["t/new", ""]):
+        assert guest.ctl("pull", "tiny", *bad, code=None).returncode != 0, bad
     assert no_parts(out)
 
 
@@ -312,8 +311,8 @@ def test_a_link_of_an_earlier_copy_leads_nowhere(loop, tmp_path):
 
 def test_progress_on_a_terminal(loop, tmp_path):
     (tmp_path / "f").write_bytes(random.randbytes(1 << 20) * 64)
-    done = subprocess.run(["script", "-qec", f"{loop.client_env() and ''}cijqemuctl push g {tmp_path}/f {tmp_path}/g", "/dev/null"],
-                          env=loop.client_env({"PATH": f"{os.environ.get('BUILD', '')}:{os.environ['PATH']}", "TERM": "xterm"}),
+    done = subprocess.run(["script", "-qec", f"{BUILD}/cijqemuctl push g {tmp_path}/f {tmp_path}/g", "/dev/null"],
+                          env=loop.client_env({"TERM": "xterm"}),
                           capture_output=True, timeout=HANG)
     text = done.stdout.decode(errors="replace")
     assert "%" in text and "/s" in text and "[" in text, text
