@@ -42,9 +42,12 @@ ssh_ask(struct ssh_link *l, const char *question, bool echo, char *buf, size_t s
 		l->asking(l->asking_arg);
 	out_progress_end();
 	cij_text_clean(question, clean, sizeof(clean));
-	if (out_write(fd, clean, strlen(clean)) < 0 || (!echo && term_hide(fd, &unheard) < 0))
+	/* Before the question: whoever answers at once is not shown to the room. */
+	if (!echo && term_hide(fd, &unheard) < 0)
 		return -1;
-	rc = read_line(fd, buf, size);
+	rc = out_write(fd, clean, strlen(clean));
+	if (rc == 0)
+		rc = read_line(fd, buf, size);
 	term_restore();
 	if (l->deadline != CLOCK_NEVER)
 		l->deadline += clock_ms() - began;

@@ -374,3 +374,90 @@ def test_exec_two_hundred_times(booted):
     for i in range(200):
         done = booted.ctl("exec", "tiny", "--", f"echo {i}; exit {i % 100}", code=i % 100)
         assert done.stdout == f"{i}\n"
+
+
+def test_password_is_asked_for_last(daemon, tiny):
+    """No key is let in any more: a terminal is asked, without one it is said."""
+    daemon.folder("g", tiny.config)
+    daemon.ctl("start", "g", "--wait=ssh")
+    hashed = subprocess.run(["openssl", "passwd", "-6", "secret"], capture_output=True, text=True, check=True).stdout.strip()
+    daemon.ctl("exec", "g", "--", f"echo 'root:{hashed}:19000:0:99999:7:::' > /etc/shadow; "
+               "mv .ssh/authorized_keys .ssh/away; "
+               "(sleep 1; killall dropbear; sleep 1; dropbear -W 1048576) >/dev/null 2>&1 &")
+    time.sleep(3)
+    env = {"HOME": "/nonexistent", "SSH_AUTH_SOCK": ""}
+    # A wish without a terminal (setsid: no /dev/tty either).
+    done = subprocess.run(["setsid", "-w", BUILD / "cijqemuctl", "exec", "g", "--", "true"], capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL, env=daemon.client_env(env), timeout=HANG)
+    assert done.returncode == 255 and "password" in done.stderr, done.stderr
+    t = Terminal(daemon, "exec", "g", "--", "echo 'in'side", env=env)
+    try:
+        t.expect("root@g's password: ")
+        t.send("wrong\r")
+        t.expect("root@g's password: ")
+        t.send("secret\r")
+        assert b"secret" not in t.expect("inside")
+        assert t.wait() == 0
+        assert t.is_restored()
+    finally:
+        t.close()
+    t = Terminal(daemon, "exec", "g", "--", "true", env=env)
+    try:
+        t.expect("root@g's password: ")
+        t.process.send_signal(signal.SIGINT)
+        assert t.wait() == 130
+        assert t.is_restored()
+    finally:
+        t.close()
+
+
+@pytest.fixture
+def openssh(daemon, fake, sshd):
+    daemon.folder("g", fake.config("elsewhere", ssh={"port": sshd.port, "key": str(sshd.key)}))
+    daemon.ctl("start", "g", "--wait=ssh")
+    return daemon
+
+
+def test_openssh(openssh):
+    """The same with the server that most guests have."""
+    d = openssh
+    done = d.ctl("exec", "g", "--", "echo out; echo err >&2; exit 7", code=7)
+    assert (done.stdout, done.stderr) == ("out\n", "err\n")
+    d.ctl("exec", "g", "--", "kill -9 $$", code=137)
+    data = os.urandom(10_000_000)
+    assert d.ctl("exec", "g", "--", "cat", input=data, text=False).stdout == data
+    assert d.ctl("exec", "g", "-e", "A=1 2", "--", "echo $A").stdout == "1 2\n"
+    assert d.ctl("exec", "g", "--script", "-", "--", "x", input="echo $1").stdout == "x\n"
+    p = d.ctl_start("exec", "g", "--", "trap 'echo got; exit 9' TERM; echo up; while :; do sleep 0.1; done")
+    assert p.stdout.readline() == b"up\n"
+    p.send_signal(signal.SIGTERM)
+    out, _ = p.communicate(timeout=HANG)
+    # It passes no signals on to root's sessions: the command is left behind then.
+    assert (out, p.returncode) in ((b"got\n", 9), (b"", 143))
+    t = Terminal(d, "shell", "g", rows=30, columns=90)
+    try:
+        t.send("stty size; echo 'rea'dy\r")
+        assert b"30 90" in t.expect("ready")
+        t.send("exit 3\r")
+        assert t.wait() == 3 and t.is_restored()
+    finally:
+        t.close()
+
+
+def test_image_is_another(openssh, sshd):
+    """The pin belongs to the boot image: with another kernel file the key may be another, too."""
+    d = openssh
+    d.ctl("exec", "g", "--", "true")
+    known = d.guests / "g/known_hosts"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", d.base / "k"], check=True)
+    key = " ".join((d.base / "k.pub").read_text().split()[:2])
+    good = known.read_text()
+    known.write_text(good.splitlines()[0] + f"\ng {key}\n")
+    d.ctl("exec", "g", "--", "true", code=255)
+    d.ctl("kill", "g")
+    kernel = json.loads((d.guests / "g/guest.json").read_text())["kernel"]["image"]
+    with open(kernel, "w") as f:
+        f.write("another one")
+    d.ctl("start", "g", "--wait=ssh")
+    done = d.ctl("exec", "-v", "g", "--", "true")
+    assert "pinned" in done.stderr and key not in known.read_text()
