@@ -461,3 +461,32 @@ def test_image_is_another(openssh, sshd):
     d.ctl("start", "g", "--wait=ssh")
     done = d.ctl("exec", "-v", "g", "--", "true")
     assert "pinned" in done.stderr and key not in known.read_text()
+
+
+def test_wait_says_which_phase_failed(daemon, fake, tiny):
+    """No banner: how far the boot came, and the console's last lines."""
+    daemon.folder("silent", fake.config("flood=3"))
+    done = daemon.ctl("--timeout", "2", "start", "silent", "--wait=ssh", code=124)
+    assert "its network is not up" in done.stderr
+    closed = socket.socket()
+    closed.bind(("127.0.0.1", 0))
+    daemon.folder("closed", fake.config("elsewhere,flood=3", ssh={"port": closed.getsockname()[1]}))
+    daemon.ctl("start", "closed")
+    done = daemon.ctl("--timeout", "1", "wait", "closed", "--for", "ssh", code=124)
+    assert "no SSH server listens" in done.stderr and "  | " in done.stderr
+    t = Terminal(daemon, "--timeout", "2", "wait", "closed", "--for", "ssh")
+    try:
+        t.expect("closed: waiting for ssh")
+        assert t.wait() == 124
+    finally:
+        t.close()
+    closed.close()
+    # The real one, without a network card's driver to come up with: the phases on a terminal.
+    daemon.folder("g", tiny.config)
+    t = Terminal(daemon, "start", "g", "--wait=ssh")
+    try:
+        t.expect("waiting for ssh, boot: ")
+        assert t.wait() == 0
+    finally:
+        t.close()
+    assert daemon.show("g")["boot_ms"] > 0
