@@ -53,14 +53,22 @@ _cij_qemu_env() {
 	fi
 }
 
-# Starts the guest, defining it by the QEMU_* variables when there is none of that name.
-_cij_qemu_run() {
+# Takes the QEMU_* variables over into the guest's definition, unless it has one.
+_cij_qemu_define() {
 	local code=0
 	_cij_guest || return
 	"$CIJQEMUCTL" -q status "$QEMU_GUEST_NAME" >/dev/null 2>&1 || code=$?
-	if [ "$code" = 4 ]; then
-		"$CIJQEMUCTL" -q import "$QEMU_GUEST_NAME" >/dev/null || return
+	# A folder with a boot image is a guest, but knows nothing of a drive yet.
+	if [ "$code" != 4 ] &&
+		! "$CIJQEMUCTL" -q --json show "$QEMU_GUEST_NAME" 2>/dev/null | grep -q '"config": *null'; then
+		return 0
 	fi
+	"$CIJQEMUCTL" -q import "$QEMU_GUEST_NAME" >/dev/null
+}
+
+# Starts the guest.
+_cij_qemu_run() {
+	_cij_qemu_define || return
 	"$CIJQEMUCTL" start "$QEMU_GUEST_NAME" "$@" || return
 	_cij_qemu_env
 }
@@ -137,12 +145,11 @@ _cij_qemu_guest_nvme_exists() {
 }
 
 _cij_qemu_guest_nvme_create() {
-	_cij_guest && _cij_qemu_guest_nvme_config
+	_cij_qemu_define
 }
 
-# Takes the drive's variables over into the guest's definition.
 _cij_qemu_guest_nvme_config() {
-	_cij_guest && "$CIJQEMUCTL" -q import "$QEMU_GUEST_NAME" >/dev/null
+	_cij_qemu_define
 }
 
 # Takes the drive out of the running guest: the one named, or QEMU_DEV_ID, QEMU_NVME_ID, nvme0.

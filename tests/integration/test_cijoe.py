@@ -1,4 +1,4 @@
-"""CIJOE's shell module and hooks, and 'import', in bash with 'set -u', on the real guest."""
+"""CIJOE's shell module and hooks, in bash with 'set -u', on the real guest."""
 
 import json
 import os
@@ -10,16 +10,6 @@ from harness import BUILD, HANG, ROOT
 
 CIJOE = ROOT / "client/cijoe"
 
-OLD = """
-export SSH_USER=root SSH_HOST=localhost SSH_PORT=2022 QEMU_HOST=localhost QEMU_HOST_USER=root
-export QEMU_BIN=/opt/qemu-nvme/bin/qemu-system-x86_64 QEMU_GUESTS=/opt/qemu-guests QEMU_GUEST_NAME=emujoe
-export QEMU_GUEST_PATH=$QEMU_GUESTS/$QEMU_GUEST_NAME QEMU_GUEST_CONSOLE=file QEMU_NVME_ID=cij_nvme
-export QEMU_NVME_LINES=100 QEMU_NVME_NUM_GRP=4 QEMU_NVME_NUM_PU=4 QEMU_NVME_NUM_SEC=400
-export QEMU_NVME_SEC_SIZE=4096 QEMU_NVME_MS=16 QEMU_NVME_WS_MIN=12
-export QEMU_NVME_WS_OPT=24 QEMU_NVME_MW_CUNITS=0 NVME_DEV_NAME=nvme0n1
-"""
-
-
 def bash(daemon, script, code=0, env=None):
     done = subprocess.run(
         ["bash", "-c", "set -u\n" + script], capture_output=True, text=True, timeout=HANG, stdin=subprocess.DEVNULL,
@@ -27,49 +17,6 @@ def bash(daemon, script, code=0, env=None):
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
     assert "unbound variable" not in done.stderr
     return done
-
-
-def test_import_2018(daemon):
-    done = bash(daemon, OLD + "export QEMU_TYPO=1 QEMU_NVME_NLBAF=5; $CIJQEMUCTL import")
-    words = {line.split()[1]: line.split()[0] for line in done.stdout.splitlines()}
-    assert words["QEMU_NVME_LINES"] == words["QEMU_BIN"] == words["QEMU_NVME_MW_CUNITS"] == "used"
-    assert words["QEMU_NVME_NLBAF"] == words["QEMU_GUEST_CONSOLE"] == "dead"
-    assert words["QEMU_TYPO"] == "unknown"
-    config = json.loads((daemon.guests / "emujoe/guest.json").read_text())
-    assert config == {"qemu_home": "/opt/qemu-nvme", "ssh": {"user": "root"}, "devices": [
-        {"id": "cij_nvme", "type": "ocssd", "md_size": 16, "num_chk": 100, "num_grp": 4, "num_pu": 4, "num_sec": 400,
-         "sec_size": 4096, "ws_min": 12, "ws_opt": 24, "mw_cunits": 0}]}
-
-
-def test_import_2019(daemon, tmp_path):
-    (tmp_path / "boot.img").touch()
-    script = f"""
-export QEMU_HOME=/opt/qemu QEMU_GUEST_NAME=joe QEMU_GUEST_MEM=2048 QEMU_GUEST_SMP=4,cores=2 QEMU_GUEST_KERNEL=1
-export QEMU_GUEST_BOOT_IMG={tmp_path}/boot.img QEMU_GUEST_BOOT_IMG_FMT=raw QEMU_GUEST_SSH_FWD_PORT=3022
-export QEMU_ARGS_EXTRA='-device virtio-rng-pci' QEMU_DEV_ID=cij0 QEMU_DEV_MDTS=7
-export QEMU_OCSSD=1 QEMU_OCSSD_NUM_CHK=60 QEMU_OCSSD_LBADS=4096 QEMU_OCSSD_EARLY_RESET=true QEMU_NVME_LINES=5
-$CIJQEMUCTL --json import"""
-    report = json.loads(bash(daemon, script).stdout)
-    assert "QEMU_NVME_LINES" in report["dead"] and report["unknown"] == []
-    config = json.loads((daemon.guests / "joe/guest.json").read_text())
-    assert config == {
-        "qemu_home": "/opt/qemu", "memory": "2048M", "cpus": 4, "boot": {"image": f"{tmp_path}/boot.img", "format": "raw"},
-        "ssh": {"port": 3022}, "extra_args": ["-device", "virtio-rng-pci"],
-        "devices": [{"id": "cij0", "type": "ocssd", "mdts": 7, "num_chk": 60, "sec_size": 4096, "early_reset": True}]}
-    # Without QEMU_OCSSD the drive is a plain one; --dry-run changes nothing.
-    done = bash(daemon, "export QEMU_GUEST_NAME=dry QEMU_DEV_ID=d QEMU_OCSSD_NUM_GRP=2; $CIJQEMUCTL --json import -n")
-    report = json.loads(done.stdout)
-    assert report["config"]["devices"] == [{"id": "d", "type": "nvme", "size": "8G"}]
-    assert "QEMU_OCSSD_NUM_GRP" in report["dead"]
-    assert not (daemon.guests / "dry").exists()
-
-
-@pytest.mark.parametrize("bad", ["QEMU_GUEST_SMP=many", "QEMU_GUEST_BOOT_IMG=/none", "QEMU_NVME_LINES=x",
-                                 "QEMU_GUEST_MEM=lots", "QEMU_OCSSD_EARLY_RESET=perhaps QEMU_OCSSD=1"])
-def test_import_of_what_makes_no_sense(daemon, bad):
-    done = bash(daemon, f"export QEMU_GUEST_NAME=g {bad}; $CIJQEMUCTL import; code=$?; [ $code = 65 ] || [ $code = 78 ]")
-    assert done.stderr
-    assert not (daemon.guests / "g").exists()
 
 
 @pytest.mark.parametrize("mark", ["::", "."])
@@ -129,6 +76,21 @@ qemu::run && qemu::kill
 """
     bash(daemon, script)
     assert json.loads((daemon.guests / "newjoe/guest.json").read_text())["memory"] == "256M"
+
+
+def test_run_takes_the_drive_of_a_folder_without_a_definition(daemon, tiny):
+    """As CIJOE's users have it: an image in a folder, and the rest in target_env.sh."""
+    folder = daemon.folder("old")
+    for name in ("bzImage", "initrd.img"):
+        (folder / name).write_bytes((tiny.dir / name).read_bytes())
+    script = f"""
+source "$CIJOE/qemu.sh"
+export QEMU_GUEST_NAME=old QEMU_GUEST_MEM=256 QEMU_DEV_ID=nvme0 QEMU_DEV_MDTS=5 SSH_USER=root
+qemu.guest_nvme_create && qemu.guest_nvme_exists && qemu.run && qemu.kill
+"""
+    bash(daemon, script)
+    config = json.loads((folder / "guest.json").read_text())
+    assert config["devices"][0]["mdts"] == 5
 
 
 def test_install(tmp_path):
