@@ -103,9 +103,10 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(call obj,$(filter-out daemon/ma
 	$(say) LD $@
 	$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer $^ -o $@ $(DAEMON_LIBS)
 
+$(BUILD)/tests/bench/ssh_true: LDLIBS = $(SSH_LIBS)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libcijproto.a
 	$(say) LD $@
-	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(PROTO_LIBS)
+	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(PROTO_LIBS) $(LDLIBS)
 
 deps: ## install what building and testing need (Debian packages)
 	@.ci/deps
