@@ -258,12 +258,26 @@ class Ours(Peer):
         self.daemon.close()
 
 
-def sink(viewers, total, silence=3.0):
-    fds = [v.fileno() for v in viewers]
-    process = subprocess.Popen([LOAD, "sink", str(total), str(silence), *map(str, fds)], pass_fds=fds, text=True,
-                               stdout=subprocess.PIPE)
-    process.stdout.readline()
-    return process
+class Sink:
+    """Reads what comes to @viewers, in up to four processes: in earnest each viewer is one."""
+
+    def __init__(self, viewers, total, silence=3.0):
+        parts = [part for part in (viewers[i::4] for i in range(4)) if part]
+        self.processes = []
+        for part in parts:
+            fds = [v.fileno() for v in part]
+            process = subprocess.Popen([LOAD, "sink", str(total), str(silence), *map(str, fds)], pass_fds=fds,
+                                       text=True, stdout=subprocess.PIPE)
+            process.stdout.readline()
+            self.processes.append(process)
+
+    def wait(self):
+        """[(bytes, when it had them all)] of each viewer; the time of the last byte where some never came."""
+        got = []
+        for process in self.processes:
+            result = json.loads(process.communicate()[0])
+            got += [(count, done or result["end"]) for count, done in result["viewers"]]
+        return got
 
 
 def measure(kind, viewers, chunk, total):
@@ -273,17 +287,15 @@ def measure(kind, viewers, chunk, total):
         try:
             peer.produce_by("serve", chunk, total)
             sockets = peer.viewers(viewers)
-            process = sink(sockets, total)
+            sink = Sink(sockets, total)
             pids = peer.pids()
             before = cpu(pids)
             peer.push()
-            result = json.loads(process.stdout.readline())
+            got = sink.wait()
             used = cpu(pids) - before
             begin = peer.finish()["begin"]
-            got = [v[0] for v in result["viewers"]]
-            # Who lost bytes never has them all: the time of the last one counts.
-            end = max(v[1] or result["end"] for v in result["viewers"])
-            return min(got) / 1e6 / (end - begin), min(1.0, min(got) / total), used
+            least, end = min(count for count, _ in got), max(when for _, when in got)
+            return least / 1e6 / (end - begin), min(1.0, least / total), used
         finally:
             peer.stop()
 
@@ -349,18 +361,18 @@ def stopped_viewer(kind, total):
             try:
                 peer.produce_by("serve", 65536, total)
                 sockets = peer.viewers(4)
+                # The same three are measured both ways; the fourth reads, or stands still.
                 reading = sockets[:3] if stopped else sockets
-                process = sink(reading, total)
+                sink = Sink(reading, total)
                 before = memory(peer.pids())
                 peer.push()
-                result = json.loads(process.stdout.readline())
+                got = sink.wait()[:3]
                 begin = peer.finish()["begin"]
-                end = max(v[1] or result["end"] for v in result["viewers"][:3])
-                speeds[stopped] = min(v[0] for v in result["viewers"][:3]) / 1e6 / (end - begin)
+                end = max(when for _, when in got)
+                speeds[stopped] = min(count for count, _ in got) / 1e6 / (end - begin)
                 if stopped:
                     growth = memory(peer.pids()) - before
-                    late = json.loads(sink(sockets[3:], total).communicate()[0].splitlines()[-1])
-                    caught_up = late["viewers"][0][0] / total
+                    caught_up = Sink(sockets[3:], total).wait()[0][0] / total
             finally:
                 peer.stop()
     return speeds[False], speeds[True], growth, caught_up
@@ -442,7 +454,7 @@ def flood_rate(daemon, viewers, stopped, size):
     reading = clients[:viewers]
     log = pathlib.Path(daemon.show("g")["console"]["log"])
     begin = log.stat().st_size
-    process = sink(reading, size, silence=20) if reading else None
+    sink = Sink(reading, size, silence=20) if reading else None
     before = memory([daemon.pid])
     daemon.ctl("exec", "g", "--", f"touch /tmp/go{begin}")
     wait_until(lambda: log.stat().st_size > begin + 1000, "the guest floods")
@@ -450,9 +462,9 @@ def flood_rate(daemon, viewers, stopped, size):
     wait_until(lambda: log.stat().st_size >= begin + size, "the flood ends")
     rate = (log.stat().st_size - s0) / 1e3 / (time.monotonic() - t0)
     grew = memory([daemon.pid]) - before
-    if process:
-        result = json.loads(process.stdout.readline())
-        assert all(v[0] >= size for v in result["viewers"]), result
+    if sink:
+        got = sink.wait()
+        assert all(count >= size for count, _ in got), got
     for s in clients:
         s.close()
     return rate, grew
