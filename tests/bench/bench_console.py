@@ -352,42 +352,39 @@ def single_bytes():
           rows)
 
 
-def stopped_viewer(kind, total):
-    """Three viewers' MB/s beside a fourth that stands still; the server's growth; what the fourth gets then."""
-    speeds, growth, caught_up = {}, 0, None
-    for stopped in (False, True):
-        with tempfile.TemporaryDirectory(prefix="cij-bench-") as base:
-            peer = kind(base)
-            try:
-                peer.produce_by("serve", 65536, total)
-                sockets = peer.viewers(4)
-                # The same three are measured both ways; the fourth reads, or stands still.
-                reading = sockets[:3] if stopped else sockets
-                sink = Sink(reading, total)
-                before = memory(peer.pids())
-                peer.push()
-                got = sink.wait()[:3]
-                begin = peer.finish()["begin"]
-                end = max(when for _, when in got)
-                speeds[stopped] = min(count for count, _ in got) / 1e6 / (end - begin)
-                if stopped:
-                    growth = memory(peer.pids()) - before
-                    caught_up = Sink(sockets[3:], total).wait()[0][0] / total
-            finally:
-                peer.stop()
-    return speeds[False], speeds[True], growth, caught_up
+def three_viewers(kind, total, stopped):
+    """MB/s of three viewers, alone or beside a fourth that stands still; how the server grew; what that one gets."""
+    with tempfile.TemporaryDirectory(prefix="cij-bench-") as base:
+        peer = kind(base)
+        try:
+            peer.produce_by("serve", 65536, total)
+            sockets = peer.viewers(3 + stopped)
+            sink = Sink(sockets[:3], total)
+            before = memory(peer.pids())
+            peer.push()
+            got = sink.wait()
+            begin = peer.finish()["begin"]
+            speed = min(count for count, _ in got) / 1e6 / (max(when for _, when in got) - begin)
+            growth = memory(peer.pids()) - before
+            late = Sink(sockets[3:], total).wait()[0][0] if stopped else 0
+            return speed, growth, min(1.0, late / total)
+        finally:
+            peer.stop()
 
 
 def stopped():
-    """Both ways after each other, several times: their ratio is taken turn by turn."""
+    """Alone and beside one that stands still in turns, so that neither always comes first."""
     rows = []
     for kind, mib in ((Ours, 256), (Conserver, 128), (Conman, 128)):
-        runs = [stopped_viewer(kind, mib * MIB // (4 if QUICK else 1)) for _ in range(RUNS)]
-        rows.append([kind.name, f"{median([r[0] for r in runs]):.0f}", f"{median([r[1] for r in runs]):.0f}",
-                     f"{median([r[1] / r[0] for r in runs]):.2f}", f"{max(r[2] for r in runs)}",
-                     f"{100 * min(min(r[3], 1) for r in runs):.0f} %"])
-    table("One of four viewers stands still (%s): MB/s of the others" % "256 MiB ours, 128 MiB theirs",
-          ["", "all read", "one stopped", "ratio", "server grew, KiB", "the stopped one got"], rows)
+        alone, beside = [], []
+        for turn in range((2 if kind is Ours else 1) * RUNS):
+            for still in (False, True) if turn % 2 else (True, False):
+                (beside if still else alone).append(three_viewers(kind, mib * MIB // (4 if QUICK else 1), still))
+        a, b = median([r[0] for r in alone]), median([r[0] for r in beside])
+        rows.append([kind.name, f"{a:.0f}", f"{b:.0f}", f"{b / a:.2f}", max(r[1] for r in beside),
+                     f"{100 * min(r[2] for r in beside):.0f} %"])
+    table("Three viewers, and a fourth that stands still (256 MiB ours, 128 MiB theirs): MB/s of the three",
+          ["", "alone", "beside it", "ratio", "server grew, KiB", "it got then"], rows)
 
 
 def idle_viewers():
