@@ -9,10 +9,12 @@
 
 #include "client/args.h"
 #include "client/clock.h"
+#include "client/console_many.h"
 #include "client/out.h"
 #include "client/stream.h"
 #include "client/term.h"
 #include "client/view.h"
+#include "proto/text.h"
 
 /* Input that the daemon has not taken yet: a big paste. More is left with the terminal. */
 #define INPUT_MAX (64 * 1024)
@@ -523,8 +525,8 @@ escape_option(const struct call *call, int *escape, struct cij_error *err)
 	return 0;
 }
 
-int
-cmd_console(struct call *call, struct cij_error *err)
+static int
+console_one(struct call *call, struct cij_error *err)
 {
 	enum stream_mode mode = STREAM_AUTO;
 	struct json_object *from;
@@ -537,4 +539,19 @@ cmd_console(struct call *call, struct cij_error *err)
 	struct console *c = console_new(call, call->guest, mode, escape);
 
 	return console_run(c, from, NULL, err);
+}
+
+int
+cmd_console(struct call *call, struct cij_error *err)
+{
+	bool read_only = call_has(call, "read-only");
+
+	if (!cij_is_glob(call->guest))
+		return console_one(call, err);
+	if (!read_only && isatty(STDIN_FILENO))
+		return cij_error_set(err, CIJ_E_USAGE,
+			"a conversation is with one guest: name it, pipe the input in, or watch "
+			"with "
+			"--read-only");
+	return console_many(call, !read_only, console_one, err);
 }

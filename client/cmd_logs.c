@@ -19,12 +19,19 @@
 #define STAMP_BYTES 40
 #define STAMP_UNKNOWN "?                            "
 
+/* As JSON a longer line is given in pieces. */
+#define JSON_LINE_BYTES (16 * 1024)
+
 struct log {
 	struct stream s;
 	bool follow;
 	bool filtered;
 	bool stamped; /* --timestamps */
 	bool in_line; /* the line that comes has its time already */
+	bool json; /* each line an object */
+	int64_t line_offset; /* json: of the line that comes, once in_line */
+	size_t line_len;
+	char line[JSON_LINE_BYTES + 1];
 	struct log_times times;
 	struct ctl_filter filter;
 	char block[LOG_BLOCK];
@@ -65,6 +72,44 @@ print_stamped(struct log *log, const char *data, size_t n, int64_t offset)
 	return 0;
 }
 
+/* The line that has come, without what is for terminals: {"time": …, "offset": …, "line": …}. */
+static int
+print_json_line(struct log *log)
+{
+	struct ctl_filter filter = {.plain = true};
+	size_t len = ctl_filter_run(&filter, log->line, log->line_len, log->clean);
+	_cleanup_json_ struct json_object *obj = json_object_new_object();
+	int64_t when = log_times_of(&log->times, log->line_offset);
+	char stamp[STAMP_BYTES];
+
+	while (len > 0 && log->clean[len - 1] == '\r')
+		len--;
+	cij_json_add_str(obj, "time", when ? when_text(when, stamp, sizeof(stamp)) : NULL);
+	cij_json_add_int(obj, "offset", log->line_offset);
+	json_object_object_add(obj, "line", json_object_new_string_len(log->clean, (int)len));
+	log->line_len = 0;
+	log->in_line = false;
+	return puts(json_object_to_json_string_ext(obj, JSON_C_TO_STRING_NOSLASHESCAPE)) < 0 ? -1
+											     : 0;
+}
+
+static int
+print_json(struct log *log, const char *data, size_t n, int64_t offset)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (!log->in_line) {
+			log->in_line = true;
+			log->line_offset = offset + (int64_t)i;
+		}
+		if (data[i] != '\n')
+			log->line[log->line_len++] = data[i];
+		if ((data[i] == '\n' || log->line_len == JSON_LINE_BYTES) &&
+			print_json_line(log) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 static int
 print_block(struct log *log, size_t n, struct cij_error *err)
 {
@@ -77,7 +122,9 @@ print_block(struct log *log, size_t n, struct cij_error *err)
 
 		n = over < (int64_t)n ? n - (size_t)over : 0;
 	}
-	if (log->stamped)
+	if (log->json)
+		rc = print_json(log, log->block, n, begin);
+	else if (log->stamped)
 		rc = print_stamped(log, log->block, n, begin);
 	else if (log->filtered)
 		rc = print_bytes(log, log->block, n);
@@ -145,6 +192,7 @@ log_new(const struct call *call, int64_t run)
 	log->times.link = (struct link)LINK_INIT;
 	log->follow = call_has(call, "follow");
 	log->stamped = call_has(call, "timestamps");
+	log->json = call->json;
 	log->filtered = isatty(STDOUT_FILENO) && !call_has(call, "raw");
 	return log;
 }
@@ -200,5 +248,8 @@ cmd_logs(struct call *call, struct cij_error *err)
 		stream_tell_incomplete(&log->s);
 	if (print_log(log, err) < 0)
 		return errno == EPIPE ? 0 : -1;
+	/* A last line without its end. */
+	if (log->json && log->in_line && print_json_line(log) < 0)
+		return cij_error_errno(err, CIJ_E_FAILED, errno, "cannot write the output");
 	return 0;
 }

@@ -37,7 +37,8 @@ enum command_flag {
 
 struct command {
 	const char *name;
-	const char *group; /* the heading it stands under in the list of commands; NULL: not there */
+	const char
+		*group; /* the heading it stands under in the list of commands; NULL: not there */
 	const char *synopsis; /* what may follow the name */
 	const char *summary; /* one line */
 	const char *details; /* the rest of the help, or NULL */

@@ -297,7 +297,8 @@ const struct command commands[] = {
 		"Exit codes: 124 time-out, with what was last seen; 1 the guest stopped "
 		"meanwhile.\n",
 		.flags = CMD_GUEST, .options = wait_options, .run = cmd_wait},
-	{"console", "Console", "GUEST [--read-only|--force|--join] [--from WHERE] [-e CHAR|none]",
+	{"console", "Console",
+		"GUEST|GLOB [--read-only|--force|--join] [--from WHERE] [-e CHAR|none]",
 		"the guest's serial console",
 		"Any number of people may watch; the first writes. Keys, behind the escape key ^] "
 		"(Ctrl and ]):\n"
@@ -307,16 +308,23 @@ const struct command commands[] = {
 		"When stdin is no terminal all of it is sent as it is, without an escape key; one "
 		"second of silence behind its end detaches. Empty input and --read-only watch "
 		"until the run ends. When the daemon is restarted the console is attached again "
-		"at the same byte.\n\n"
+		"at the same byte. Of several guests each line says whose it is.\n\n"
 		"Example: cijqemuctl console emujoe --from -20\n"
-		"         echo 'dmesg | tail' | cijqemuctl console emujoe\n",
-		.flags = CMD_GUEST, .options = console_options, .run = cmd_console},
+		"         echo 'dmesg | tail' | cijqemuctl console emujoe\n"
+		"         echo uptime | cijqemuctl console 'emu*'\n",
+		.flags = CMD_GUEST | CMD_GLOB, .options = console_options, .run = cmd_console},
 	{"logs", "Console",
 		"GUEST [-f] [-n LINES] [--boot N] [--since TIME] [--timestamps] [--raw]",
 		"what the guest has printed on its console",
 		"On a terminal control sequences other than colours are left out unless --raw is "
-		"given.\n\n"
+		"given. Times are those at which the daemon saw the bytes, to some 10 ms, counted "
+		"back "
+		"from now by a clock that never jumps: a change of the host's clock bends none. "
+		"What "
+		"log.limit or a full disk has taken is told on stderr. With --json each line is an "
+		"object: when it came, its first byte's offset, and its text.\n\n"
 		"Example: cijqemuctl logs emujoe -n 50 -f\n"
+		"         cijqemuctl logs emujoe --since 10m --timestamps\n"
 		"         cijqemuctl logs emujoe --boot -1 > last-crash.txt\n",
 		.flags = CMD_GUEST, .options = logs_options, .run = cmd_logs},
 	{"monitor", "QEMU", "GUEST|GLOB [COMMAND…]", "QEMU's human monitor",

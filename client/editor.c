@@ -30,6 +30,7 @@ static struct {
 	typeof(el_init) *init;
 	typeof(el_end) *end;
 	typeof(el_set) *set;
+	typeof(el_wset) *wset;
 	typeof(el_gets) *gets;
 	typeof(el_line) *line;
 	typeof(el_insertstr) *insertstr;
@@ -100,6 +101,7 @@ load_library(void)
 		{"el_init", (void **)&lib.init},
 		{"el_end", (void **)&lib.end},
 		{"el_set", (void **)&lib.set},
+		{"el_wset", (void **)&lib.wset},
 		{"el_gets", (void **)&lib.gets},
 		{"el_line", (void **)&lib.line},
 		{"el_insertstr", (void **)&lib.insertstr},
@@ -177,7 +179,7 @@ read_char(EditLine *el, wchar_t *out)
 
 /* ^C: a new line, as shells have it. */
 static unsigned char
-cancel_line(EditLine *el, int key)
+cancel_line(EditLine *el, wint_t key)
 {
 	const LineInfo *line = lib.line(el);
 
@@ -224,7 +226,7 @@ common(const struct words *words, size_t from, size_t to)
 }
 
 static unsigned char
-complete_word(EditLine *el, int key)
+complete_word(EditLine *el, wint_t key)
 {
 	struct editor *editor = the_editor;
 	const LineInfo *line = lib.line(el);
@@ -338,11 +340,12 @@ open_el(struct editor *editor)
 	lib.set(editor->el, EL_GETCFN, read_char);
 	/* ^C is a key; what else ends us gives the terminal back, see term.h. */
 	lib.set(editor->el, EL_SETTY, "-d", "-isig", NULL);
-	lib.set(editor->el, EL_ADDFN, "cij-cancel", "a new line", cancel_line);
+	/* In wide characters: libedit never frees its copies of others. */
+	lib.wset(editor->el, EL_ADDFN, L"cij-cancel", L"a new line", cancel_line);
 	lib.set(editor->el, EL_BIND, "^C", "cij-cancel", NULL);
 	lib.set(editor->el, EL_BIND, "^R", "em-inc-search-prev", NULL);
 	if (editor->spec.complete) {
-		lib.set(editor->el, EL_ADDFN, "cij-complete", "complete a word", complete_word);
+		lib.wset(editor->el, EL_ADDFN, L"cij-complete", L"complete a word", complete_word);
 		lib.set(editor->el, EL_BIND, "^I", "cij-complete", NULL);
 	}
 	open_history(editor);
@@ -403,6 +406,8 @@ editor_line(struct editor *editor)
 
 	if (editor->el) {
 		fflush(stdout);
+		/* Before the prompt, not behind it: what is typed as soon as it is seen counts. */
+		lib.set(editor->el, EL_PREP_TERM, 1);
 		line = lib.gets(editor->el, &count);
 		if (line && count > 0) {
 			remember(editor, line);

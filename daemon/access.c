@@ -36,6 +36,8 @@ access_name(enum access access)
 		return "operate";
 	case ACCESS_OWN:
 		return "own";
+	case ACCESS_ADMIN:
+		return "admin";
 	}
 	return "none";
 }

@@ -11,6 +11,7 @@ enum access {
 	ACCESS_VIEW, /* see it: whoever may open the socket */
 	ACCESS_OPERATE, /* start, stop, type on its console */
 	ACCESS_OWN, /* change or remove it, reach its files */
+	ACCESS_ADMIN, /* of operations on all guests at once; nobody has it to one guest alone */
 };
 
 /* The daemon's side of the rule. */

@@ -10,17 +10,25 @@
 /* Of the names that a guest is shared with, so many bytes are told in a denial. */
 #define SHARES_TOLD_MAX 200
 
-/* Whether "anna", "1003", "@storage" or "@2001" of guest.json means @peer. */
+/*
+ * Whether "anna", "1003", "@storage" or "@2001" of guest.json means @peer. *@asked is set where the
+ * name service has not said yet who that is.
+ */
 static bool
-means(const char *share, const struct peer *peer)
+means(struct names *names, const char *share, const struct peer *peer, bool *asked)
 {
 	bool group = share[0] == '@';
 	const char *name = group ? share + 1 : share;
 	unsigned id;
 
 	/* No local user or group has a name of digits alone: such a one is an id. */
-	if (!id_parse(name, &id) && !(group ? group_id(name, &id) : user_id(name, &id)))
-		return false;
+	if (!id_parse(name, &id) && !(group ? group_id(name, &id) : user_id(name, &id))) {
+		enum name_answer answer = names_lookup(names, share, &id);
+
+		*asked |= answer == NAME_ASKED;
+		if (answer != NAME_IS)
+			return false;
+	}
 	return group ? peer_in_group(peer, id) : peer->uid == id;
 }
 
@@ -63,13 +71,16 @@ refresh_shares(struct guest *guest)
 }
 
 bool
-guest_shared_with(const struct guest *guest, const struct peer *peer)
+guest_shared_with(const struct guest *guest, const struct peer *peer, bool *asked)
 {
 	char **shares = guest->conf.share.items;
 
+	*asked = false;
 	for (size_t i = 0; i < guest->conf.share.n; i++)
-		if (means(shares[i], peer))
+		if (means(guest->sv->names, shares[i], peer, asked)) {
+			*asked = false;
 			return true;
+		}
 	return false;
 }
 
@@ -77,12 +88,23 @@ enum access
 guest_access(struct guest *guest, const struct peer *peer)
 {
 	enum access alone = access_level(&guest->sv->rule, peer, guest->uid, false);
+	bool asked;
 
 	/* Owners and admins need no share, and who may only look has no use for one. */
 	if (alone == ACCESS_OWN || peer->view_only)
 		return alone;
 	refresh_shares(guest);
-	return access_level(&guest->sv->rule, peer, guest->uid, guest_shared_with(guest, peer));
+	return access_level(
+		&guest->sv->rule, peer, guest->uid, guest_shared_with(guest, peer, &asked));
+}
+
+bool
+guest_access_is_open(struct guest *guest, const struct peer *peer, enum access need)
+{
+	bool asked;
+
+	return need == ACCESS_OPERATE && guest_access(guest, peer) < need && !peer->view_only &&
+	       !guest_shared_with(guest, peer, &asked) && asked;
 }
 
 /* "those it is shared with (bob, @storage)", or "" */

@@ -217,7 +217,10 @@ taken_back(struct guest *guest, bool running)
 	guest->hung = false;
 	guest_monitor_watch(guest);
 	guest_step(guest, guest->state == GS_STARTING ? GE_UP : GE_ADOPT);
-	guest_step(guest, running ? GE_VM_RESUME : GE_VM_STOP);
+	if (!running && guest->run.frozen)
+		guest_thaw(guest);
+	else
+		guest_step(guest, running ? GE_VM_RESUME : GE_VM_STOP);
 	if (!guest->run.up) {
 		guest->run.up = true;
 		guest->run.up_at = guest->up_at;

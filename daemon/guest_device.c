@@ -398,6 +398,33 @@ choose_place(struct device_job *job, struct argv_place *place, struct cij_error 
 		job->guest->name);
 }
 
+static void
+guest_freeze(struct guest *guest)
+{
+	guest->frozen = guest->run.frozen = true;
+	guest_save_run(guest); /* the next daemon thaws it, should we end right here */
+	qmp_send(guest->qmp, "stop", NULL, COMMAND_SECONDS, NULL, NULL);
+}
+
+static void
+on_thawed(void *arg, struct json_object *value, const struct cij_error *err)
+{
+	struct guest *guest = arg;
+
+	guest->frozen = guest->run.frozen = false;
+	guest_save_run(guest);
+	if (!err)
+		return;
+	log_warn("guest '%s': stands still: %s", guest->name, err->desc);
+	guest_step(guest, GE_VM_STOP);
+}
+
+void
+guest_thaw(struct guest *guest)
+{
+	qmp_send(guest->qmp, "cont", NULL, COMMAND_SECONDS, on_thawed, guest);
+}
+
 static const struct {
 	const char *part, *command;
 } commands[] = {
@@ -472,13 +499,26 @@ on_part(void *arg, struct json_object *value, const struct cij_error *err)
 	job_end(job, &own);
 }
 
+static bool
+has_part(struct json_object *parts, const char *name)
+{
+	for (size_t i = 0; i < json_object_array_length(parts); i++)
+		if (strcmp(json_object_get_string(json_object_array_get_idx(
+				   json_object_array_get_idx(parts, i), 0)),
+			    name) == 0)
+			return true;
+	return false;
+}
+
 /*
- * All at once: a guest that finds a new controller looks for its namespaces 0.1 s later (PCIe 3.0
- * section 6.6.1), and they have to be there.
+ * All at once. A namespace must be there before the guest looks at its controller: QEMU crashes
+ * when one comes later, and a guest can be as quick as 30 ms. So the CPUs stand still meanwhile,
+ * for a millisecond or two; who watches the guest is not told that it paused.
  */
 static void
 send_parts(struct device_job *job)
 {
+	bool freeze = has_part(job->parts, "qom") && job->guest->state == GS_RUNNING;
 	size_t n = json_object_array_length(job->parts);
 	struct cij_error err;
 	struct qmp *qmp = guest_monitor(job->guest, &err);
@@ -487,6 +527,8 @@ send_parts(struct device_job *job)
 		job_end(job, &err);
 		return;
 	}
+	if (freeze)
+		guest_freeze(job->guest);
 	for (size_t i = 0; i < n; i++) {
 		struct json_object *pair = json_object_array_get_idx(job->parts, i);
 		const char *part = json_object_get_string(json_object_array_get_idx(pair, 0));
@@ -497,6 +539,8 @@ send_parts(struct device_job *job)
 					json_object_get(json_object_array_get_idx(pair, 1)),
 					COMMAND_SECONDS, on_part, job->guest);
 	}
+	if (freeze)
+		guest_thaw(job->guest);
 }
 
 static void

@@ -101,16 +101,6 @@ guest_drive_put(struct guest *guest, struct json_object *json, const struct devi
 	return drive;
 }
 
-static void
-save(struct guest *guest)
-{
-	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
-	struct cij_error err;
-
-	if (run_save(guest->dir_fd, &guest->run, &err) < 0)
-		log_warn("guest '%s': %s", guest->name, err.desc);
-}
-
 void
 guest_drive_tell(struct guest *guest, const char *id, const char *what, bool present)
 {
@@ -134,7 +124,7 @@ guest_drive_now(struct guest *guest, struct guest_drive *drive, enum presence pr
 	if (presence == before)
 		return;
 	drive->presence = presence;
-	save(guest);
+	guest_save_run(guest);
 	if (before == DRIVE_UNKNOWN)
 		return; /* found out, not changed */
 	log_notice("guest '%s': drive '%s' %s", guest->name, drive->conf.id, what);

@@ -77,6 +77,9 @@ open_folder(struct guest *guest)
 	}
 	if (guest->dir_fd >= 0 && st.st_ino == guest->dir_st.st_ino &&
 		st.st_dev == guest->dir_st.st_dev) {
+		/* Whoever owns it now may not be allowed to read what the one before could. */
+		if (st.st_uid != guest->dir_st.st_uid)
+			guest->read_once = false;
 		take_owner(guest, &st);
 		return true;
 	}
@@ -274,23 +277,33 @@ check_devices(const struct guest *guest, const struct guest_conf *conf, const ch
 	}
 }
 
-/* Reads the definition anew, if anything about the folder or guest.json changed. */
+/*
+ * Whether all is as it was when the definition was read. With the daemon's own eyes, since becoming
+ * the owner takes longer than the looking: what is found differs, or it is of no consequence. A
+ * definition that works is kept until it changes; a broken one is looked at each time.
+ */
+static bool
+is_as_it_was(const struct guest *guest)
+{
+	struct stat st = {0};
+
+	if (!guest->read_once || guest->broken.class != CIJ_E_NONE)
+		return false;
+	if (fstatat(guest->dir_fd, "guest.json", &st, AT_SYMLINK_NOFOLLOW) < 0)
+		st = (struct stat){0};
+	return same_file(&st, &guest->json_st) &&
+	       (!guest->files.boot || has_file(guest, guest->files.boot)) &&
+	       (!guest->files.kernel || has_file(guest, guest->files.kernel));
+}
+
+/* Reads the definition anew. */
 static void
 read_definition(struct guest *guest)
 {
 	_cleanup_problems_ struct cij_problems problems = {0};
 	_cleanup_json_ struct json_object *json = NULL;
 	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
-	struct stat st = {0};
 
-	if (fstatat(guest->dir_fd, "guest.json", &st, AT_SYMLINK_NOFOLLOW) < 0)
-		st = (struct stat){0};
-	/* A definition that works is kept until it changes; a broken one is looked at each time. */
-	if (guest->read_once && guest->broken.class == CIJ_E_NONE &&
-		same_file(&st, &guest->json_st) &&
-		(!guest->files.boot || has_file(guest, guest->files.boot)) &&
-		(!guest->files.kernel || has_file(guest, guest->files.kernel)))
-		return;
 	guest->read_once = true;
 	guest->broken.class = CIJ_E_NONE;
 	guest_conf_clear(&guest->conf);
@@ -363,7 +376,8 @@ guest_refresh(struct guest *guest)
 	if (guest->dir_fd >= 0) {
 		if (first || !guest->read_once)
 			guest_read_last_run(guest);
-		read_definition(guest);
+		if (!is_as_it_was(guest))
+			read_definition(guest);
 	} else if (first) {
 		_cleanup_problems_ struct cij_problems problems = {0};
 

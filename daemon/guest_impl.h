@@ -107,6 +107,7 @@ struct guest {
 	struct image_job *images;
 	struct guest_drive_list drives;
 	struct device_job *device_job; /* one at a time */
+	bool frozen; /* by us, while a drive is plugged in: not paused */
 	struct banner *banner;
 	bool boot_seen; /* from its begin: how long it takes can be told */
 	struct event *deadline; /* of a start, a stop, or a kill, by state */
@@ -238,6 +239,8 @@ bool pci_find(struct json_object *buses, const char *id, struct pci_spot *spot);
 bool pci_port_is_free(struct json_object *buses, const char *port);
 
 /* guest_device.c */
+/* Lets the CPUs run on that stood still while a drive was plugged in. */
+void guest_thaw(struct guest *guest);
 void guest_device_deleted(struct guest *guest, const char *id);
 void guest_device_cancel(struct guest *guest);
 

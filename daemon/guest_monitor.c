@@ -173,9 +173,9 @@ on_event(void *arg, const char *name, struct json_object *data)
 
 		if (device)
 			guest_device_deleted(guest, device);
-	} else if (strcmp(name, "STOP") == 0)
+	} else if (strcmp(name, "STOP") == 0 && !guest->frozen)
 		guest_step(guest, GE_VM_STOP);
-	else if (strcmp(name, "RESUME") == 0)
+	else if (strcmp(name, "RESUME") == 0 && !guest->frozen)
 		guest_step(guest, GE_VM_RESUME);
 	else if (strcmp(name, "RESET") == 0)
 		take_reset(guest, data);

@@ -304,6 +304,7 @@ start(struct guest *guest, const struct peer *by, bool automatic, bool paused,
 		return cij_error_prefix(err, "guest '%s' did not start", guest->name);
 	guest_restart_cancel(guest);
 	begin_run(guest, qemu, by, automatic);
+	guest->frozen = false;
 	guest_drives_set(guest, cij_json_get(guest->conf.json, "devices"), DRIVE_PRESENT);
 	guest->run.paused = guest->paused_start = paused;
 	log_notice("guest '%s': starting for uid %u%s", guest->name, (unsigned)by->uid,

@@ -252,6 +252,7 @@ set_up(struct daemon *daemon)
 	sv->rule = (struct access_rule){geteuid(), group_of(daemon->conf.admin_group)};
 	sv->notify = notify_new();
 	sv->history = history_new(daemon->state_fd);
+	sv->names = names_new(sv->base, "/proc/self/exe");
 	sv->leases = leases_new(sv->base, daemon->state_fd, sv->notify);
 	sv->ports = ports_new(daemon->conf.port_first, daemon->conf.port_last);
 	sv->admission = admission_new(&daemon->conf, NULL);
@@ -272,6 +273,7 @@ tear_down(struct daemon *daemon)
 
 	leases_close(sv->leases);
 	server_free(daemon->server);
+	names_free(sv->names);
 	metrics_free(daemon->metrics);
 	service_free(daemon->service);
 	registry_free(daemon->registry);
@@ -329,6 +331,8 @@ main(int argc, char **argv)
 
 	if (argc > 1 && strcmp(argv[1], "--launch") == 0)
 		return launch_main(argc - 2, argv + 2);
+	if (argc > 1 && strcmp(argv[1], "--resolve") == 0)
+		return names_resolve_main(argc - 2, argv + 2);
 	if (daemon_conf_parse(&daemon.conf, argc, argv, geteuid(), env, &err) < 0) {
 		ret = complain(&err);
 	} else if (daemon.conf.help) {

@@ -129,8 +129,14 @@ take_qmp(struct client *client, const char *data, size_t len, bool last)
 {
 	static const struct span no_id;
 	size_t used = 0;
+	enum qmp_found found = qmp_scan_feed(&client->scan, data, len, &used);
 
-	switch (qmp_scan_feed(&client->scan, data, len, &used)) {
+	if (found == QMP_MESSAGE && used == 0) { /* a bare word, ended by what begins here */
+		take_request(client, client->scan.text, client->scan.len);
+		qmp_scan_next(&client->scan);
+		found = qmp_scan_feed(&client->scan, data, len, &used);
+	}
+	switch (found) {
 	case QMP_MORE:
 		break;
 	case QMP_MESSAGE:

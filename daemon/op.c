@@ -97,7 +97,10 @@ static const struct cij_field envelope_fields[] = {
 };
 static const struct cij_table envelope_table = CIJ_TABLE(envelope_fields, struct envelope, NULL);
 
-/* The guest that the request is about, and whether the peer may. */
+/* A request that cannot be judged before the name service has said who somebody is. */
+#define MUST_WAIT 1
+
+/* The guest that the request is about, and whether the peer may. 0, MUST_WAIT or -1. */
 static int
 resolve_guest(struct request *request, const char *name, struct cij_error *err)
 {
@@ -106,6 +109,8 @@ resolve_guest(struct request *request, const char *name, struct cij_error *err)
 	request->guest = registry_find(request->registry, name, err);
 	if (!request->guest)
 		return -1;
+	if (guest_access_is_open(request->guest, &request->peer, op->access))
+		return MUST_WAIT;
 	request->access = guest_access_now(request->guest, &request->peer);
 	if (op->despite_lease)
 		return guest_allow_despite_lease(
@@ -142,6 +147,11 @@ decode(struct request *request, struct json_object *arguments, struct cij_error 
 		cij_error_set(err, CIJ_E_DENIED, "you may not %s", request->op->name);
 		return access_view_only_hint(err);
 	}
+	if (request->op->access == ACCESS_ADMIN &&
+		!access_is_admin(&registry_services(request->registry)->rule, &request->peer)) {
+		cij_error_set(err, CIJ_E_DENIED, "you may not %s: admins may", request->op->name);
+		return cij_error_hint(err, "members of group cijqemu-admin are admins");
+	}
 	return request->op->takes_guest ? resolve_guest(request, request->guest_name, err) : 0;
 }
 
@@ -169,6 +179,37 @@ parse(const char *line, size_t len, struct envelope *envelope, struct json_objec
 	return 0;
 }
 
+/* Who is who is known now, or will not be. */
+static void
+on_names(void *arg)
+{
+	struct request *request = arg;
+	struct cij_error err;
+	int ret = resolve_guest(request, request->guest_name, &err);
+
+	if (ret == 0 && !request->conn) /* of no use any more: nobody would hear of it */
+		ret = cij_error_set(&err, CIJ_E_BAD_REQUEST, "its client hung up");
+	if (ret == MUST_WAIT)
+		names_wait(registry_services(request->registry)->names, on_names, request);
+	else if (ret == 0)
+		request->op->run(request);
+	else
+		request_fail(request, &err);
+}
+
+static void
+wait_for_names(struct request *request, const char *line, size_t len)
+{
+	request->kept_line = malloc(len + 1);
+	if (!request->kept_line)
+		abort();
+	memcpy(request->kept_line, line, len);
+	request->kept_line[len] = '\0';
+	request->line = request->kept_line;
+	request->line_len = len;
+	names_wait(registry_services(request->registry)->names, on_names, request);
+}
+
 void
 op_dispatch(struct conn *conn, struct registry *registry, const char *line, size_t len)
 {
@@ -188,9 +229,17 @@ op_dispatch(struct conn *conn, struct registry *registry, const char *line, size
 		const struct op *op = find_op(envelope.execute, &err);
 
 		if (op) {
+			int ret;
+
 			request->op = op;
-			if (decode(request, envelope.arguments, &err) == 0) {
+			ret = decode(request, envelope.arguments, &err);
+			if (ret >= 0)
 				cij_table_clear(&envelope_table, &envelope);
+			if (ret == MUST_WAIT) {
+				wait_for_names(request, line, len);
+				return;
+			}
+			if (ret == 0) {
 				request->line = line;
 				request->line_len = len;
 				op->run(request);

@@ -47,6 +47,7 @@ answer(struct request *request, struct json_object *msg)
 		cij_table_clear(request->op->table, request->args);
 	free(request->args);
 	free(request->guest_name);
+	free(request->kept_line);
 	free(request->what);
 	free(request);
 }

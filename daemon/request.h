@@ -25,6 +25,7 @@ struct request {
 	void *args; /* the struct that op->table decoded to */
 	const char *line; /* weak; as it came, while op->run() is called */
 	size_t line_len;
+	char *kept_line; /* of one that had to wait first; or NULL */
 	char *what; /* for the journal, in the place of the operation's name; NULL: that */
 	bool no_audit; /* it turned out to change nothing */
 	double began; /* monotonic */

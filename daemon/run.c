@@ -485,6 +485,8 @@ run_save(int dir_fd, const struct run *run, struct cij_error *err)
 	json_object_object_add(obj, "argv", json_object_get(run->argv));
 	json_object_object_add(obj, "config", json_object_get(run->config));
 	json_object_object_add(obj, "devices", json_object_get(run->devices));
+	if (run->frozen)
+		cij_json_add_bool(obj, "frozen", true);
 	text = json_object_to_json_string_length(
 		obj, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE, &len);
 	file_name(name, sizeof(name), run->number, "run.json");
@@ -558,5 +560,6 @@ run_load(int dir_fd, unsigned number, struct run *run)
 	}
 	run->config = json_object_get(cij_json_get(obj, "config"));
 	run->devices = json_object_get(cij_json_get(obj, "devices"));
+	run->frozen = cij_json_bool(obj, "frozen", false);
 	return 0;
 }

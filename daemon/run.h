@@ -55,6 +55,7 @@ struct run {
 	struct proc_exit exit;
 	char *error;
 	struct json_object *argv, *config; /* config: guest.json as it was; NULL: there was none */
+	bool frozen; /* stopped for a moment by a daemon that plugged a drive in */
 	struct json_object *devices; /* the drives' definitions in force; NULL: not known */
 };
 

@@ -11,6 +11,7 @@
 #include "daemon/history.h"
 #include "daemon/lease.h"
 #include "daemon/logcut.h"
+#include "daemon/names.h"
 #include "daemon/notify.h"
 #include "daemon/ports.h"
 #include "daemon/probe.h"
@@ -27,6 +28,7 @@ struct services {
 	struct notify *notify;
 	struct history *history;
 	struct leases *leases;
+	struct names *names;
 	int guests_fd; /* the folder of all guests' folders */
 	int run_fd; /* RUNDIR/guests: a folder of sockets for each guest */
 };

@@ -83,8 +83,9 @@ class Peer:
 
     def produce_by(self, *args):
         """Starts the producer, then the server that connects to it."""
+        # In a session of its own, as a guest is: the scheduler may share the CPU by sessions.
         self.producer = subprocess.Popen([LOAD, args[0], self.console, *map(str, args[1:])], text=True,
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         self.producer.stdout.readline()
         self.start()
 
@@ -250,7 +251,7 @@ class Ours(Peer):
 
     def push(self):
         self.producer = subprocess.Popen([LOAD, "append", self.log, *self.args], text=True,
-                                         stdout=subprocess.PIPE)
+                                         stdout=subprocess.PIPE, start_new_session=True)
 
     def stop(self):
         super().stop()
@@ -287,26 +288,41 @@ def measure(kind, viewers, chunk, total):
             peer.stop()
 
 
-def repeat(kind, viewers, chunk, total):
-    runs = [measure(kind, viewers, chunk, total) for _ in range(RUNS)]
-    return median([r[0] for r in runs]), min(r[1] for r in runs), median([r[2] for r in runs])
+class Result:
+    """Of some runs of one kind."""
+
+    def __init__(self, runs, total, viewers):
+        self.runs = runs
+        self.rate = median([r[0] for r in runs])
+        self.lost = f"{100 * (1 - min(r[1] for r in runs)):.0f} %"
+        # Seconds of the server's CPU for each GB that a viewer got: what a busy machine does not change.
+        self.cpu = median([r[2] for r in runs]) * 1e9 / total / viewers
+
+    def ratio(self, other):
+        """How much faster than @other, run by run: those of one turn have met the same machine."""
+        return median([a[0] / b[0] for a, b in zip(self.runs, other.runs)])
+
+
+def side_by_side(kinds, viewers, chunk, totals):
+    """One run of each kind after the other, RUNS times; the kinds' results."""
+    runs = [[measure(kind, viewers, chunk, total) for kind, total in zip(kinds, totals)] for _ in range(RUNS)]
+    return [Result([turn[i] for turn in runs], totals[i], viewers) for i in range(len(kinds))]
 
 
 def throughput():
     """64 KiB writes."""
     rows = []
-    for viewers in (1, 4, 16, 64):
-        ours = repeat(Ours, viewers, 65536, (256 if viewers < 64 else 64) * MIB // (4 if QUICK else 1))
-        row = [viewers, f"{ours[0]:.0f}", f"{100 * (1 - ours[1]):.0f} %"]
-        peer_bytes = {1: 128, 4: 96, 16: 48, 64: 16}[viewers] * MIB // (4 if QUICK else 1)
-        conserver = repeat(Conserver, viewers, 65536, peer_bytes)
-        conman = repeat(Conman, viewers, 65536, peer_bytes)
-        row += [f"{conserver[0]:.0f}", f"{ours[0] / conserver[0]:.1f}", f"{conman[0]:.0f}",
-                f"{100 * (1 - conman[1]):.0f} %"]
-        row += [f"{repeat(Socat, 1, 65536, peer_bytes)[0]:.0f}" if viewers == 1 else "-"]
-        rows.append(row)
-    table("MB/s to each viewer, producer writes 64 KiB",
-          ["viewers", "cijqemud", "lost", "conserver", "ratio", "conman", "lost", "socat"], rows)
+    for viewers, ours, theirs in ((1, 512, 128), (4, 256, 96), (16, 256, 48), (64, 64, 16)):
+        part = 4 if QUICK else 1
+        kinds = [Ours, Conserver, Conman] + ([Socat] if viewers == 1 else [])
+        sizes = [ours * MIB // part] + [theirs * MIB // part] * 3
+        us, conserver, conman, *socat = side_by_side(kinds, viewers, 65536, sizes)
+        rows.append([viewers, f"{us.rate:.0f}", us.lost, f"{us.cpu:.2f}", f"{conserver.rate:.0f}",
+                     f"{conserver.cpu:.2f}", f"{us.ratio(conserver):.1f}", f"{conman.rate:.0f}", conman.lost,
+                     f"{conman.cpu:.2f}", f"{socat[0].rate:.0f}" if socat else "-"])
+    table("MB/s to each viewer, producer writes 64 KiB; CPU: the server's seconds for a GB to one viewer",
+          ["viewers", "cijqemud", "lost", "CPU", "conserver", "CPU", "ours / conserver", "conman", "lost", "CPU",
+           "socat"], rows)
 
 
 def single_bytes():
@@ -314,13 +330,14 @@ def single_bytes():
     rows = []
     total = MIB // (4 if QUICK else 1)
     for viewers in (1, 16):
-        got = {kind.name: repeat(kind, viewers, 1, total) for kind in (Ours, Conserver, Conman)}
-        ours, conserver, conman = got["cijqemud"], got["conserver"], got["conman"]
-        rows.append([viewers, f"{ours[0]:.2f}", f"{ours[2] * 100e6 / total:.1f}", f"{conserver[0]:.2f}",
-                     f"{conserver[2] * 100e6 / total:.1f}", f"{conman[0]:.2f}", f"{conman[2] * 100e6 / total:.1f}",
-                     f"{conserver[2] / max(ours[2], 1 / TICK):.0f}"])
-    table("MB/s to each viewer, producer writes 1 byte; CPU seconds of the server per 100 MB",
-          ["viewers", "cijqemud", "CPU", "conserver", "CPU", "conman", "CPU", "conserver's CPU / ours"], rows)
+        us, conserver, conman = side_by_side((Ours, Conserver, Conman), viewers, 1, [total] * 3)
+        cpus = [max(r.cpu * viewers / 10, 1 / TICK) for r in (us, conserver, conman)] # per 100 MB
+        rows.append([viewers, f"{us.rate:.2f}", f"{cpus[0]:.1f}", f"{conserver.rate:.2f}", f"{cpus[1]:.1f}",
+                     f"{us.ratio(conserver):.1f}", f"{cpus[1] / cpus[0]:.0f}", f"{conman.rate:.2f}",
+                     f"{cpus[2]:.1f}"])
+    table("MB/s to each viewer, producer writes 1 byte; CPU: the server's seconds per 100 MB",
+          ["viewers", "cijqemud", "CPU", "conserver", "CPU", "ours / conserver", "its CPU / ours", "conman", "CPU"],
+          rows)
 
 
 def stopped_viewer(kind, total):
@@ -350,6 +367,7 @@ def stopped_viewer(kind, total):
 
 
 def stopped():
+    """Both ways after each other, several times: their ratio is taken turn by turn."""
     rows = []
     for kind, mib in ((Ours, 256), (Conserver, 128), (Conman, 128)):
         runs = [stopped_viewer(kind, mib * MIB // (4 if QUICK else 1)) for _ in range(RUNS)]

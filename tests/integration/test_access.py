@@ -19,7 +19,7 @@ SHARES = [str(SHARED.uid), f"@{TEAM}"]
 # Everyone who asks, by which socket, and what they may do at most to a guest of OWNER's.
 WHO = [(OWNER, False, "own"), (SHARED, False, "operate"), (TEAMMATE, False, "operate"), (STRANGER, False, "view"),
        (ADMIN, False, "own"), (VIEWER, True, "view"), (OWNER, True, "view"), (ADMIN, True, "view")]
-LEVELS = ["view", "operate", "own"]
+LEVELS = ["view", "operate", "own", "admin"]
 
 # Arguments that each operation needs beside the guest; those that are not here need none.
 ARGUMENTS = {
@@ -62,7 +62,7 @@ def test_every_operation_for_everyone(lab):
             # A guest of its own for each, which nobody's doing before has changed.
             lab.folder_of(OWNER, "g", lab.fake.config(share=SHARES))
             args = arguments(op)
-            creates = op["changes"] and not needs_guest(op) or op["name"] == "guest-create"
+            creates = op["name"] == "guest-create"
             if op["name"] == "guest-create":
                 args = {"guest": "new"}
             with lab.connect_as(user, read_only) as c:
@@ -72,6 +72,8 @@ def test_every_operation_for_everyone(lab):
                 may = not read_only
             elif needs_guest(op):
                 may = LEVELS.index(op["access"]) <= LEVELS.index(level)
+            elif op["access"] == "admin":
+                may = user is ADMIN and not read_only
             else:
                 may = not op["changes"]
             if denied == may:
@@ -250,3 +252,19 @@ def test_history_is_bounded_and_survives_rubbish(lab):
     sizes = [p.stat().st_size for p in lab.state.glob("history*")]
     assert len(sizes) == 2 and max(sizes) <= 512 * 1024
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_share_with_names_that_no_file_has(lab):
+    """They are asked of the name service, off the loop; who is in by another entry need not wait for it."""
+    lab.folder_of(OWNER, "g", lab.fake.config(share=["no-such-user", "@no-such-group", str(SHARED.uid)]))
+    lab.ctl_as(SHARED, "start", "g")
+    done = lab.ctl_as(STRANGER, "kill", "g", code=77)
+    assert "no-such-user" in done.stderr
+    with lab.connect_as(STRANGER) as c:
+        ids = [c.send("guest-kill", guest="g") for _ in range(5)]
+        assert [c.receive(i)["error"]["class"] for i in ids] == ["Denied"] * 5
+    c = lab.connect_as(STRANGER)
+    for _ in range(5):
+        c.send("guest-kill", guest="g")
+    c.close()
+    assert lab.show("g")["state"] == "running"

@@ -161,6 +161,7 @@ def test_console_goes_on_after_a_restart(daemon, fake, sig):
     log = log_of(daemon, "f")
     writer = Viewer(daemon, "f", "start", "auto")
     follower = daemon.ctl_start("logs", "f", "-f")
+    wait_until(lambda: daemon.show("f")["console"]["viewers"] == 2, "it follows")
     writer.send(b"before\n")
     writer.has(b"before\n")
     daemon.stop(sig)
@@ -401,6 +402,34 @@ def test_piped_console_of_a_run_that_ends(daemon, fake):
     daemon.ctl("kill", "f")
     out, err = p.communicate(timeout=HANG)
     assert out == b"last words\n" and p.returncode == 0 and b"f stopped: killed" in err
+
+
+def test_several_guests_from_a_script(daemon, fake):
+    for name in ("a1", "a2", "b1", "asleep"):
+        daemon.folder(name, fake.config())
+    daemon.ctl("start", "a1", "a2", "b1")
+    done = daemon.ctl("console", "a*", input="uptime\nwho\n")
+    assert sorted(done.stdout.splitlines()) == ["a1: uptime", "a1: who", "a2: uptime", "a2: who"]
+    assert log_of(daemon, "b1").read_bytes() == b""
+    # One of them has a writer: its failure is told, and is the exit code; the other goes ahead.
+    v = Viewer(daemon, "a1", "end", "auto")
+    done = daemon.ctl("console", "a?", input="more\n", code=75)
+    assert done.stdout == "a2: more\n" and "a1: root writes on this console" in done.stderr
+    # Watching: until the runs end.
+    p = daemon.ctl_start("console", "a*", "--read-only", "--from", "-1")
+    wait_until(lambda: daemon.show("a2")["console"]["viewers"] == 1, "it watches")
+    wait_until(lambda: daemon.show("a1")["console"]["viewers"] == 2, "it watches")
+    v.send(b"seen")
+    v.has(b"seen")
+    daemon.ctl("kill", "a1", "a2")
+    out, _ = p.communicate(timeout=HANG)
+    assert sorted(out.splitlines()) == [b"a1: seen", b"a1: who", b"a2: more"] and p.returncode == 0
+    v.close()
+    daemon.ctl("console", "none*", input="", code=66)
+    daemon.ctl("console", "a*", input="", code=75)
+    with Terminal([BUILD / "cijqemuctl", "console", "b*"], daemon.client_env()) as t:
+        t.expect("a conversation is with one guest")
+        assert t.wait() == 64
 
 
 def console(daemon, *args):

@@ -393,3 +393,29 @@ def test_a_new_daemon_knows_what_was_plugged_in(daemon, tmp_path):
     assert listed["other"]["configured"] and not listed["other"]["present"]
     daemon.ctl("device", "unplug", "d", "extra")
     assert not daemon.show("d")["devices"][1]["present"]
+
+
+def test_cpus_stand_still_while_a_namespace_comes(daemon, tmp_path):
+    path = define(daemon, fork(tmp_path / "q", V4, f"qmp-log={tmp_path}/qmp.log"), [])
+    daemon.ctl("start", "d")
+    daemon.ctl("device", "plug", "d", "ocssd")
+    names = [m["execute"] for m in qmp_log(tmp_path)]
+    assert names[names.index("stop"):names.index("cont", names.index("stop")) + 1] == [
+        "stop", "blockdev-add", "device_add", "qom-set", "device_add", "cont"]
+    assert daemon.show("d")["state"] == "running"
+    # A daemon that ended in between: the next one lets them run on.
+    daemon.ctl("qmp", "d", '{"execute": "stop"}')
+    daemon.stop(9)
+    record = path / "logs/0001.run.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "frozen": True}))
+    daemon.start()
+    assert daemon.show("d")["state"] == "running"
+    wait_until(lambda: json.loads(daemon.ctl("--json", "qmp", "d", "query-status").stdout)["running"], "it runs on")
+    wait_until(lambda: "frozen" not in json.loads(record.read_text()), "that is over")
+    # A paused one stays paused.
+    daemon.ctl("pause", "d")
+    daemon.ctl("device", "plug", "d", "ocssd,id=more")
+    assert daemon.show("d")["state"] == "paused"
+    daemon.stop(9)
+    daemon.start()
+    assert daemon.show("d")["state"] == "paused"

@@ -36,7 +36,8 @@ def sh(daemon, guest, command):
 
 def block(daemon, guest, serial):
     """The guest's name for the drive with that serial number: "nvme1n1"; None when it has none."""
-    out = sh(daemon, guest, "for c in /sys/class/nvme/*; do echo $(cat $c/serial) $(basename $c); done")
+    out = sh(daemon, guest, "for c in /sys/class/nvme/*; do n=$(basename $c); "
+                            "[ -b /dev/${n}n1 ] && echo $(cat $c/serial) $n; done; true")
     for line in out.splitlines():
         if line.split()[0] == serial:
             return line.split()[1] + "n1"
@@ -128,6 +129,18 @@ def test_plug_a_new_zoned_drive(drives):
     drives.ctl("device", "unplug", "d", "zns1")
     drives.ctl("set", "d", "devices.zns1=null")
     assert "zns1" not in devices(drives, "d") or not devices(drives, "d")["zns1"]["configured"]
+
+
+def test_plugged_in_again_and_again(drives):
+    """As fast as it goes: QEMU lives, the namespace is always found, and nobody hears of a pause."""
+    with drives.connect() as events:
+        events.call("events-subscribe")
+        for i in range(8):
+            drives.ctl("device", "unplug", "d", "zns0")
+            drives.ctl("device", "plug", "d", "zns0")
+            assert wait_until(lambda: block(drives, "d", "zns0"), f"the guest has it again, time {i}")
+        events.call("query-daemon")
+        assert not [e for e in events.events if e["event"] == "GUEST_STATE"]
 
 
 def test_drive_in_use_is_not_formatted(drives):

@@ -197,6 +197,21 @@ def test_times_while_nobody_looked(f, sig):
     assert abs(got[1][0] - before) < 0.9
 
 
+def test_lines_as_json(f):
+    say(f, b"one\r\n\x1b[31mred\xff\x1b[0m\n\nno end")
+    lines = [json.loads(line) for line in f.ctl("--json", "logs", "f").stdout.splitlines()]
+    assert [line["line"] for line in lines] == ["one", "red?", "", "no end"]
+    assert [line["offset"] for line in lines] == [0, 5, 19, 20]
+    for line in lines:
+        assert abs(datetime.datetime.fromisoformat(line["time"]).timestamp() - time.time()) < HANG
+    p = f.ctl_start("--json", "logs", "f", "-f", "-n", "0")
+    wait_until(lambda: f.show("f")["console"]["viewers"] == 1, "it follows")
+    say(f, "live\n")
+    assert json.loads(p.stdout.readline())["line"] == "live"
+    p.terminate()
+    p.communicate()
+
+
 def test_control_sequences_on_a_terminal(f):
     f_args = [BUILD / "cijqemuctl", "logs", "f"]
     say(f, b"\x1b[31mred\x1b[0m \x1b]0;title\x07\x1b[2Jplain\xff\n")
@@ -327,7 +342,9 @@ def test_full_disk_is_told(tmp_path, fake):
             filler.unlink()
             until = told("recording")["until"]
             assert until >= since
-            say(daemon, "recorded again\n")
+            with log.open("r+b", buffering=0) as file: # who printed all that goes on
+                file.seek(0, os.SEEK_END)
+                file.write(b"recorded again\n")
         daemon.restart(signal.SIGKILL)
         view = daemon.show("f")["console"]
         assert (view["incomplete_since"], view["incomplete_until"]) == (since, until)

@@ -191,6 +191,20 @@ without_ids_the_order_tells(void **state)
 	close(b);
 }
 
+/* A bare word is ended by what begins behind it, in a piece of its own. */
+static void
+a_bare_word_does_not_hold_up(void **state)
+{
+	int a = client();
+
+	say(a, "foo");
+	loop_settle(5);
+	say(a, "{\"execute\": \"query-1\"}");
+	hear(qemu, "{\"execute\":\"query-1\"}");
+	hear(a, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON parse error\"}}");
+	close(a);
+}
+
 /* QEMU is given a few; the daemon's own come before the rest, and clients take turns. */
 static void
 turns_are_taken(void **state)
@@ -406,6 +420,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		T(ids_are_given_back),
 		T(without_ids_the_order_tells),
+		T(a_bare_word_does_not_hold_up),
 		T(turns_are_taken),
 		T(an_answer_that_never_comes),
 		T(events_go_to_those_who_may),
