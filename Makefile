@@ -181,10 +181,6 @@ deb: deps ## build a Debian package in build/deb
 	@.ci/deps debhelper dpkg-dev fakeroot
 	@BUILD=$(BUILD) systemd/debian/build.sh
 
-deb: deps ## build a Debian package in build/deb
-	@.ci/deps debhelper dpkg-dev fakeroot
-	@BUILD=$(BUILD) systemd/debian/build.sh
-
 sources = $(wildcard include/cijqemu/*.h proto/*.[ch] daemon/*.[ch] client/*.[ch] tests/*.[ch] \
 	tests/unit/*.[ch] tests/fuzz/*.c)
 fmt: ## lay the sources out by .clang-format

@@ -124,9 +124,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	free(bytes.text);
 	free(pieces.text);
 	qmp_reply_parse(&reply, text, size);
-	if (reply.id.len > 0 && (reply.id.at < text || reply.id.at + reply.id.len > text + size ||
-					reply.member.at < text ||
-					reply.member.at + reply.member.len > text + size))
+	if (reply.id.len > 0 &&
+		(reply.id.at < text || reply.id.at + reply.id.len > text + size ||
+			reply.member.at < text || reply.member.at + reply.member.len > text + size))
 		abort();
 	check_json(text, size);
 	return 0;
