@@ -14,6 +14,7 @@
 #include "cijqemu/cleanup.h"
 #include "cijqemu/protocol.h"
 #include "daemon/as_owner.h"
+#include "daemon/check.h"
 #include "daemon/conf.h"
 #include "daemon/fileio.h"
 #include "daemon/host.h"
@@ -341,10 +342,12 @@ main(int argc, char **argv)
 	} else if (daemon.conf.version) {
 		printf("cijqemud %s\n", CIJ_VERSION);
 		ret = EXIT_SUCCESS;
+	} else if (daemon.conf.check) {
+		ret = check_run(&daemon.conf);
 	} else if (log_init(daemon.conf.verbose), open_folders(&daemon, &err) < 0) {
 		ret = complain(&err);
 	} else {
-		ret = daemon.conf.check ? EXIT_SUCCESS : run(&daemon);
+		ret = run(&daemon);
 	}
 	if (daemon.sv.guests_fd >= 0)
 		close(daemon.sv.guests_fd);
