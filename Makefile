@@ -17,6 +17,7 @@ unitdir = $(call pkg,--variable=systemdsystemunitdir,systemd)
 userunitdir = $(call pkg,--variable=systemduserunitdir,systemd)
 sysusersdir = $(call pkg,--variable=sysusersdir,systemd)
 tmpfilesdir = $(call pkg,--variable=tmpfilesdir,systemd)
+cijoedir = $(PREFIX)/share/cijqemu/cijoe
 
 # WERROR=1 makes warnings errors; SAN=address,undefined builds with sanitizers.
 WARNINGS = -Wall -Wextra -Wshadow=local -Wstrict-prototypes -Wmissing-prototypes \
@@ -112,9 +113,10 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(call obj,$(filter-out daemon/ma
 	$(say) LD $@
 	$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer $^ -o $@ $(DAEMON_LIBS)
 
+$(BUILD)/tests/bench/ssh_true: LDLIBS = $(SSH_LIBS)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libcijproto.a
 	$(say) LD $@
-	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(PROTO_LIBS)
+	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(PROTO_LIBS) $(LDLIBS)
 
 deps: ## install what building and testing need (Debian packages)
 	@.ci/deps
@@ -166,6 +168,7 @@ install: all ## install under $(DESTDIR)$(PREFIX)
 	install -D -m 644 client/completions/_cijqemuctl $(DESTDIR)$(zshdir)/_cijqemuctl
 	@DESTDIR="$(DESTDIR)" bindir="$(bindir)" unitdir="$(unitdir)" userunitdir="$(userunitdir)" \
 		sysusersdir="$(sysusersdir)" tmpfilesdir="$(tmpfilesdir)" systemd/install.sh
+	install -D -m 755 -t $(DESTDIR)$(cijoedir) client/cijoe/*.sh
 
 uninstall: ## remove what 'install' put there
 	rm -f $(DESTDIR)$(bindir)/cijqemud $(DESTDIR)$(bindir)/cijqemuctl
@@ -173,6 +176,7 @@ uninstall: ## remove what 'install' put there
 	for page in $(pages); do rm -f $(DESTDIR)$(mandir)/man$${page##*.}/$$page; done
 	rm -f $(DESTDIR)$(bashdir)/cijqemuctl $(DESTDIR)$(fishdir)/cijqemuctl.fish
 	rm -f $(DESTDIR)$(zshdir)/_cijqemuctl
+	rm -rf $(DESTDIR)$(cijoedir)
 	-rmdir $(DESTDIR)$(libexecdir) 2>/dev/null
 	@DESTDIR="$(DESTDIR)" unitdir="$(unitdir)" userunitdir="$(userunitdir)" \
 		sysusersdir="$(sysusersdir)" tmpfilesdir="$(tmpfilesdir)" systemd/install.sh remove

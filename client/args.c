@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cijqemu/cleanup.h"
 #include "client/clock.h"
@@ -15,7 +16,7 @@
 #define SECONDS_MAX 3.2e10
 
 /* Most options of one command and the global ones together: for "did you mean". */
-#define OPTIONS_MAX 32
+#define OPTIONS_MAX 40
 
 int
 call_usage(const struct call *call, struct cij_error *err, const char *fmt, ...)
@@ -263,14 +264,38 @@ take_guests(struct call *call, struct cij_error *err)
 	return 0;
 }
 
+/* Several guests in front of "--", a glob, or --all: they are call->guests. */
 static int
-check_operands(struct call *call, bool dashes_first, struct cij_error *err)
+take_many(struct call *call, size_t before_dashes, struct cij_error *err)
+{
+	bool all = call_has(call, "all");
+
+	if (before_dashes == SIZE_MAX)
+		before_dashes = call->n_args > 0 && cij_is_glob(call->args[0]) ? 1 : 0;
+	if (all && before_dashes > 0)
+		return call_usage(call, err, "--all, or guests by name, but not both");
+	if (!all && before_dashes < 2 && !(before_dashes == 1 && cij_is_glob(call->args[0])))
+		return 0;
+	call->guests = call->args;
+	call->n_guests = before_dashes;
+	call->args += before_dashes;
+	call->n_args -= before_dashes;
+	for (size_t i = 0; i < call->n_guests; i++)
+		if (!cij_is_glob(call->guests[i]) && cij_guest_name_check(call->guests[i], err) < 0)
+			return -1;
+	return 0;
+}
+
+static int
+check_operands(struct call *call, size_t before_dashes, struct cij_error *err)
 {
 	const struct command *command = call->command;
 	char clean[128];
 
-	if (command->flags & (CMD_GUEST | CMD_MAYBE_GUEST) &&
-		take_guest(call, dashes_first, err) < 0)
+	if (command->flags & CMD_MANY && take_many(call, before_dashes, err) < 0)
+		return -1;
+	if (command->flags & (CMD_GUEST | CMD_MAYBE_GUEST) && !call->guests &&
+		take_guest(call, before_dashes == 0, err) < 0)
 		return -1;
 	if (command->flags & CMD_GUESTS && take_guests(call, err) < 0)
 		return -1;
@@ -285,22 +310,78 @@ check_operands(struct call *call, bool dashes_first, struct cij_error *err)
 	return 0;
 }
 
+/* Whether @host can only be the machine that we run on, as CIJOE's environments name it. */
+static bool
+is_this_machine(const char *host)
+{
+	char own[256] = "";
+	size_t len;
+
+	(void)gethostname(own, sizeof(own) - 1);
+	len = strcspn(own, ".");
+	return strcasecmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 ||
+	       strcmp(host, "::1") == 0 || strcmp(host, "[::1]") == 0 ||
+	       (*own && strcasecmp(host, own) == 0) ||
+	       (len > 0 && strlen(host) == len && strncasecmp(host, own, len) == 0);
+}
+
+/* QEMU_HOST, QEMU_HOST_USER and QEMU_HOST_PORT, as --host takes them. */
+static int
+read_host(struct call *call, struct cij_error *err)
+{
+	const char *host = getenv("QEMU_HOST"), *user = getenv("QEMU_HOST_USER");
+	const char *port = getenv("QEMU_HOST_PORT");
+	static char text[1024]; /* as long-lived as the environment that it stands for */
+
+	if (call_has(call, "host")) {
+		call->host = call_value(call, "host");
+		return *call->host ? 0 : call_usage(call, err, "--host needs a host");
+	}
+	if (!host || !*host || is_this_machine(host))
+		return 0;
+	if (strchr(host, '@') || !user)
+		user = "";
+	if (strchr(host, ',') || !port)
+		port = "";
+	if ((size_t)snprintf(text, sizeof(text), "%s%s%s%s%s", user, *user ? "@" : "", host,
+		    *port ? ":" : "", port) >= sizeof(text))
+		return call_usage(call, err, "QEMU_HOST is too long");
+	call->host = text;
+	return 0;
+}
+
 /* Puts the global options where all commands find them. */
 static int
 read_globals(struct call *call, struct cij_error *err)
 {
 	call->json = call_has(call, "json");
 	call->quiet = call_has(call, "quiet");
+	call->verbose = call_has(call, "verbose");
 	call->socket = call_value(call, "socket");
 	if (call->socket && !*call->socket)
 		return call_usage(call, err, "--socket needs a path");
+	if (read_host(call, err) < 0)
+		return -1;
 	return call_seconds(call, "timeout", -1, &call->timeout, err);
+}
+
+/* Whether the operands so far are guests, since "--" is still to come. */
+static bool
+has_guests_ahead(const struct call *call, char **argv)
+{
+	if (!(call->command->flags & CMD_MANY))
+		return false;
+	for (; *argv; argv++)
+		if (strcmp(*argv, "--") == 0)
+			return true;
+	return false;
 }
 
 int
 args_parse(struct call *call, int argc, char **argv, struct cij_error *err)
 {
-	bool dashes = false, dashes_first = false;
+	size_t before_dashes = SIZE_MAX; /* operands in front of "--"; SIZE_MAX = there is none */
+	bool dashes = false;
 	size_t letters = 0; /* no option is shorter than one: a bound of how many there are */
 
 	for (int i = 1; i < argc; i++)
@@ -311,12 +392,13 @@ args_parse(struct call *call, int argc, char **argv, struct cij_error *err)
 	if (!call->given || !call->operands)
 		abort();
 	for (int i = 1; i < argc; i++) {
-		bool words = call->command && call->command->flags & CMD_WORDS && call->n_args >= 2;
+		bool words = call->command && call->command->flags & CMD_WORDS &&
+			     call->n_args >= 2 && !has_guests_ahead(call, argv + i);
 		bool option = !dashes && !words && argv[i][0] == '-' && argv[i][1];
 
 		if (option && strcmp(argv[i], "--") == 0) {
 			dashes = true;
-			dashes_first = call->n_args == 0;
+			before_dashes = call->n_args;
 		} else if (option && argv[i][1] == '-') {
 			if (take_long(call, argc, argv, &i, err) < 0)
 				return -1;
@@ -328,6 +410,7 @@ args_parse(struct call *call, int argc, char **argv, struct cij_error *err)
 			if (!call->command)
 				return -1;
 			dashes = false;
+			before_dashes = SIZE_MAX;
 		} else {
 			call->args[call->n_args++] = argv[i];
 		}
@@ -338,7 +421,7 @@ args_parse(struct call *call, int argc, char **argv, struct cij_error *err)
 		return 0;
 	if (!call->command)
 		return call_usage(call, err, "which command?");
-	return check_operands(call, dashes_first, err);
+	return check_operands(call, before_dashes, err);
 }
 
 void

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "client/ask.h"
+#include "client/cloud.h"
 #include "client/keyvalue.h"
 #include "client/link.h"
 #include "client/out.h"
@@ -28,6 +29,15 @@ add_file(struct call *call, const char *option, const char *key, struct json_obj
 
 	if (!path)
 		return 0;
+	/* Over there only the daemon sees it. */
+	if (call->host) {
+		if (*path != '/')
+			return call_usage(call, err,
+				"--%s '%s': with --host it is a full path over there", option,
+				path);
+		cij_json_add_str(args, key, path);
+		return 0;
+	}
 	full = realpath(path, NULL);
 	if (!full || stat(full, &st) < 0)
 		return cij_error_errno(err, CIJ_E_BAD_REQUEST, errno, "--%s '%s'", option, path);
@@ -48,8 +58,11 @@ create_arguments(struct call *call, struct json_object *args, struct cij_error *
 	if (add_file(call, "boot", "boot.image", args, err) < 0 ||
 		add_file(call, "kernel", "kernel.image", args, err) < 0 ||
 		add_file(call, "initrd", "kernel.initrd", args, err) < 0 ||
-		add_file(call, "ssh-key", "ssh.key", args, err) < 0)
+		(cloud_wanted(call) ? cloud_arguments(call, args, err)
+				    : add_file(call, "ssh-key", "ssh.key", args, err)) < 0)
 		return -1;
+	if (call_has(call, "user"))
+		cij_json_add_str(args, "ssh.user", call_value(call, "user"));
 	if (append)
 		cij_json_add_str(args, "kernel.append", append);
 	if (memory)
@@ -78,6 +91,20 @@ print_view(struct call *call, const struct reply *r)
 		out_json(text, len, out_colours(stdout));
 }
 
+/* What could not be finished is not left behind: nobody else has used it yet. */
+static int
+undo_create(struct call *call, const struct cij_error *why, struct cij_error *err)
+{
+	_cleanup_reply_ struct reply r = {0};
+	struct cij_error kept = *why;
+
+	if (call_daemon(call, DELETE_SECONDS, "guest-delete", guest_arguments(call->guest), &r,
+		    err) < 0)
+		out_error(err);
+	*err = kept;
+	return -1;
+}
+
 int
 cmd_create(struct call *call, struct cij_error *err)
 {
@@ -88,8 +115,10 @@ cmd_create(struct call *call, struct cij_error *err)
 	if (create_arguments(call, args, err) < 0 ||
 		call_daemon(call, DEFINE_SECONDS, "guest-create", steal_ptr(args), &r, err) < 0)
 		return -1;
-	print_view(call, &r);
 	path = cij_json_str(r.value, "path");
+	if (cloud_wanted(call) && cloud_make(call, path, err) < 0)
+		return undo_create(call, err, err);
+	print_view(call, &r);
 	if (!call->json)
 		out_note("%s: created%s%s", call->guest, path ? " in " : "", path ? path : "");
 	return 0;

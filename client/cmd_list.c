@@ -5,6 +5,7 @@
 #include "client/args.h"
 #include "client/lease.h"
 #include "client/link.h"
+#include "client/list.h"
 #include "client/out.h"
 #include "client/table.h"
 #include "client/view.h"
@@ -95,15 +96,32 @@ add_guest(struct table *t, struct json_object *view)
 	add_note(t, view);
 }
 
-int
-cmd_list(struct call *call, struct cij_error *err)
+void
+list_print(const struct listing *lists, size_t n_lists)
 {
-	static const char *const heading[] = {
-		"NAME", "STATE", "READY", "OWNER", "MEM", "CPUS", "SSH", "DEVICES", "UPTIME", ""};
-	_cleanup_table_ struct table t = {.n_columns = cij_array_size(heading)};
+	static const char *const heading[] = {"HOST", "NAME", "STATE", "READY", "OWNER", "MEM",
+		"CPUS", "SSH", "DEVICES", "UPTIME", ""};
+	size_t first = n_lists > 0 && lists[0].host ? 0 : 1;
+	_cleanup_table_ struct table t = {.n_columns = cij_array_size(heading) - first};
+
+	for (size_t i = first; i < cij_array_size(heading); i++)
+		table_add(&t, heading[i], NULL);
+	for (size_t l = 0; l < n_lists; l++) {
+		size_t n = lists[l].guests ? json_object_array_length(lists[l].guests) : 0;
+
+		for (size_t i = 0; i < n; i++) {
+			if (first == 0)
+				table_add(&t, lists[l].host, NULL);
+			add_guest(&t, json_object_array_get_idx(lists[l].guests, i));
+		}
+	}
+	table_print(&t, out_colours(stdout));
+}
+
+int
+list_ask(struct call *call, struct reply *r, struct cij_error *err)
+{
 	struct json_object *args = json_object_new_object(), *globs;
-	_cleanup_reply_ struct reply r = {0};
-	size_t n;
 
 	if (call->n_args > 0) {
 		globs = json_object_new_array();
@@ -111,22 +129,27 @@ cmd_list(struct call *call, struct cij_error *err)
 			json_object_array_add(globs, json_object_new_string(call->args[i]));
 		json_object_object_add(args, "guests", globs);
 	}
-	if (call_daemon(call, ASK_SECONDS, "query-guests", args, &r, err) < 0)
+	if (call_daemon(call, ASK_SECONDS, "query-guests", args, r, err) < 0)
 		return -1;
-	if (!json_object_is_type(r.value, json_type_array))
+	if (!json_object_is_type(r->value, json_type_array))
 		return cij_error_set(
 			err, CIJ_E_PROTOCOL, "the daemon's list of guests is no array");
+	return 0;
+}
+
+int
+cmd_list(struct call *call, struct cij_error *err)
+{
+	_cleanup_reply_ struct reply r = {0};
+
+	if (list_ask(call, &r, err) < 0)
+		return -1;
 	if (call->json) {
 		print_reply(&r);
 		return 0;
 	}
-	for (size_t i = 0; i < cij_array_size(heading); i++)
-		table_add(&t, heading[i], NULL);
-	n = json_object_array_length(r.value);
-	for (size_t i = 0; i < n; i++)
-		add_guest(&t, json_object_array_get_idx(r.value, i));
-	table_print(&t, out_colours(stdout));
-	if (n == 0)
+	list_print(&(struct listing){NULL, r.value}, 1);
+	if (json_object_array_length(r.value) == 0)
 		out_note(call->n_args ? "no guest matches"
 				      : "no guests; 'cijqemuctl create' makes one");
 	return 0;

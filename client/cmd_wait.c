@@ -1,5 +1,6 @@
 /* wait: until a guest runs, has stopped, lets in by SSH, or has printed a line. */
 #include <errno.h>
+#include <poll.h>
 #include <regex.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,8 +24,82 @@
 #define AWAY_SECONDS 15
 #define RETRY_MS 200
 
+/* Lines of the console that are shown when it did not come to what was waited for. */
+#define LAST_LINES 5
+
+/* How often the line of progress is drawn anew. */
+#define TICK_MS 100
+
 /* The longest line that a pattern is matched against; a longer one is looked at in pieces. */
 #define LINE_BYTES 4096
+
+/* What the daemon tells of the guest meanwhile, for the line of progress. */
+struct watch {
+	struct link events; /* fd -1: not wanted, or lost */
+	const char *guest; /* weak */
+	char phase[96];
+	int64_t began;
+};
+
+static void
+watch_open(struct watch *w, struct call *call)
+{
+	struct json_object *args = json_object_new_object(), *names = json_object_new_array();
+	struct cij_error unheard = CIJ_ERROR_INIT;
+
+	*w = (struct watch){.events = LINK_INIT, .guest = call->guest, .began = clock_ms()};
+	json_object_array_add(names, json_object_new_string(call->guest));
+	json_object_object_add(args, "guests", names);
+	if (!out_has_progress() || call->json ||
+		link_open(&w->events, call->socket, CLOCK_NEVER, &unheard) < 0)
+		json_object_put(args);
+	else if (link_send(&w->events, "events-subscribe", args, &unheard) < 0)
+		link_close(&w->events);
+}
+
+/* Takes in what was told, and shows it. */
+static void
+watch_show(struct watch *w, const char *what)
+{
+	struct cij_error unheard = CIJ_ERROR_INIT;
+	int rc = 0;
+
+	do {
+		_cleanup_reply_ struct reply r = {0};
+		const char *text;
+
+		rc = w->events.fd >= 0 ? link_next(&w->events, clock_ms(), &r, &unheard) : 0;
+		text = rc > 0 ? cij_json_str(r.value, "text") : NULL;
+		if (text)
+			snprintf(w->phase, sizeof(w->phase), ", %s", text);
+	} while (rc > 0);
+	if (rc < 0)
+		link_close(&w->events);
+	out_progress("%s: waiting for %s%s, %.1f s", w->guest, what, w->phase,
+		(double)(clock_ms() - w->began) / 1000);
+}
+
+/* The reply to the wait, with a line of progress until it comes. */
+static int
+receive(struct call *call, struct link *l, int64_t id, const char *what, struct reply *r,
+	struct cij_error *err)
+{
+	struct watch w;
+
+	if (!out_has_progress() || call->json)
+		return link_receive(l, id, r, err);
+	watch_open(&w, call);
+	for (;;) {
+		struct pollfd wait = {.fd = l->fd, .events = POLLIN};
+
+		watch_show(&w, what);
+		if (poll(&wait, 1, TICK_MS) > 0 || clock_left(l->deadline) == 0)
+			break;
+	}
+	out_progress_end();
+	link_close(&w.events);
+	return link_receive(l, id, r, err);
+}
 
 /* One 'guest-wait', until @deadline. */
 static int
@@ -34,6 +109,7 @@ wait_once(struct call *call, const char *what, int64_t deadline, struct reply *r
 	_cleanup_link_ struct link l = LINK_INIT;
 	struct json_object *args = guest_arguments(call->guest);
 	int left = clock_left(deadline);
+	int64_t id;
 
 	cij_json_add_str(args, "for", what);
 	json_object_object_add(args, "timeout",
@@ -46,7 +122,8 @@ wait_once(struct call *call, const char *what, int64_t deadline, struct reply *r
 		json_object_put(args);
 		return -1;
 	}
-	return link_call(&l, "guest-wait", args, r, err);
+	id = link_send(&l, "guest-wait", args, err);
+	return id < 0 ? -1 : receive(call, &l, id, what, r, err);
 }
 
 /* As wait_once(), through a restart of the daemon, which the guests live through too. */
@@ -90,9 +167,9 @@ tell_last_seen(struct call *call)
 
 	if (link_open(&l, call->socket, clock_deadline(ANSWER_SECONDS), &err) == 0 &&
 		link_call(&l, "query-guest", guest_arguments(call->guest), &r, &err) == 0)
-		out_note("%s is %s%s; the last line of its console:", call->guest,
+		out_note("%s is %s%s; the last lines of its console:", call->guest,
 			view_state(r.value), cij_json_bool(r.value, "hung", false) ? ", hung" : "");
-	print_last_lines(call->socket, call->guest, 1);
+	print_last_lines(call->socket, call->guest, LAST_LINES);
 }
 
 static int

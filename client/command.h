@@ -31,6 +31,8 @@ enum command_flag {
 	CMD_SSH_CODES = 1 << 3, /* the guest's exit codes; 255 for every failure of ours */
 	CMD_GLOB = 1 << 4, /* the guest of CMD_GUEST may be a glob, too */
 	CMD_MAYBE_GUEST = 1 << 5, /* as CMD_GUEST, but with none named all are meant */
+	CMD_MANY = 1 << 6, /* with CMD_WORDS: all operands in front of "--" are guests or globs */
+	CMD_HOSTS = 1 << 7, /* may be done on several hosts at once */
 };
 
 #define CMD_ANY SIZE_MAX
@@ -64,14 +66,18 @@ struct given {
 struct call {
 	const struct command *command;
 	char **argv; /* the whole command line, as main() got it */
-	const char *socket; /* --socket, or NULL */
+	const char *socket; /* --socket, or NULL; with a host a path over there */
+	const char *host; /* --host, or QEMU_HOST where that is another machine; NULL = this one */
 	bool json;
 	bool quiet;
+	bool verbose;
 	double timeout; /* --timeout in seconds, 0 = for ever; -1 = not given */
 	const char *guest; /* CMD_GUEST */
 	char **operands; /* all that are no options; owned, the strings are argv's */
 	char **args; /* those behind the guest; weak */
 	size_t n_args;
+	char **guests; /* CMD_MANY: those in front of "--", when they are not just call->guest */
+	size_t n_guests;
 	struct given *given;
 	size_t n_given;
 };
@@ -115,8 +121,15 @@ int cmd_lease(struct call *call, struct cij_error *err);
 int cmd_release(struct call *call, struct cij_error *err);
 int cmd_share(struct call *call, struct cij_error *err);
 int cmd_who(struct call *call, struct cij_error *err);
-int cmd_exec(struct call *call, struct cij_error *err); /* handoff.c, or ssh_exec.c */
-int cmd_shell(struct call *call, struct cij_error *err); /* handoff.c, or ssh_shell.c */
 int cmd_top(struct call *call, struct cij_error *err); /* handoff.c, or top.c */
+int cmd_env(struct call *call, struct cij_error *err);
+int cmd_kernel(struct call *call, struct cij_error *err);
+int cmd_ssh_config(struct call *call, struct cij_error *err);
+/* handoff.c, or ssh_*.c */
+int cmd_exec(struct call *call, struct cij_error *err);
+int cmd_forward(struct call *call, struct cij_error *err);
+int cmd_pull(struct call *call, struct cij_error *err);
+int cmd_push(struct call *call, struct cij_error *err);
+int cmd_shell(struct call *call, struct cij_error *err);
 
 #endif

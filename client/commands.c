@@ -8,8 +8,11 @@
 
 const struct opt global_options[] = {
 	{"socket", 0, OPT_VALUE, "PATH", "the daemon's socket"},
+	{"host", 0, OPT_VALUE, "[USER@]HOST[:PORT]",
+		"the daemon of another machine, over SSH ($QEMU_HOST); --socket is a path there"},
 	{"json", 0, OPT_FLAG, NULL, "print JSON, as the daemon gives it"},
 	{"quiet", 'q', OPT_FLAG, NULL, "no notes on stderr, only errors"},
+	{"verbose", 'v', OPT_FLAG, NULL, "tell on stderr what is done and how"},
 	{"timeout", 0, OPT_VALUE, "SECONDS",
 		"give up after this long, with exit code 124; 0 = never"},
 	{"help", 'h', OPT_FLAG, NULL, "explain the program or the command"},
@@ -27,7 +30,13 @@ static const struct opt create_options[] = {
 	{"kernel", 0, OPT_VALUE, "FILE", "kernel to boot directly"},
 	{"initrd", 0, OPT_VALUE, "FILE", "its initial RAM disk"},
 	{"append", 0, OPT_VALUE, "STRING", "its command line"},
-	{"ssh-key", 0, OPT_VALUE, "FILE", "private key that the guest lets in"},
+	{"cloud-image", 0, OPT_VALUE, "FILE",
+		"a distribution's qcow2 image: an overlay of it boots, and lets --ssh-key in"},
+	{"box", 0, OPT_VALUE, "FILE", "a vagrant box for libvirt: unpacked to boot.qcow2"},
+	{"disk", 0, OPT_VALUE, "SIZE", "with --cloud-image: how large the guest's disk is"},
+	{"ssh-key", 0, OPT_VALUE, "FILE",
+		"private key that the guest lets in; with --cloud-image its public half will do"},
+	{"user", 0, OPT_VALUE, "NAME", "whom SSH logs in as (root; of a box: vagrant)"},
 	{"memory", 0, OPT_VALUE, "SIZE", "such as 512M or 2G"},
 	{"cpus", 0, OPT_VALUE, "N", "number of processors"},
 	{"device", 0, OPT_VALUE, "TYPE[,KEY=VALUE…]",
@@ -163,6 +172,43 @@ static const struct opt host_options[] = {
 	{NULL},
 };
 
+#define OPT_NEW_HOST_KEY \
+	{ \
+		"new-host-key", 0, OPT_FLAG, NULL, \
+			"take the guest's SSH host key of now in place of the pinned one" \
+	}
+
+static const struct opt exec_options[] = {
+	{"tty", 't', OPT_FLAG, NULL, "with a terminal, as in 'shell'"},
+	{"no-tty", 'T', OPT_FLAG, NULL, "without one (as without either)"},
+	{"env", 'e', OPT_VALUE, "NAME=VALUE", "set in the command's environment; NAME alone: ours"},
+	{"script", 's', OPT_VALUE, "FILE",
+		"run this file of ours in the guest, with COMMAND… as its arguments; - = stdin"},
+	{"all", 0, OPT_FLAG, NULL, "in all guests that run"},
+	{"parallel", 'p', OPT_MAYBE, "N", "in several guests at once: N at a time (16)"},
+	OPT_NEW_HOST_KEY,
+	{NULL},
+};
+
+static const struct opt shell_options[] = {
+	{"tty", 't', OPT_FLAG, NULL, "with a terminal, even when stdin is none"},
+	{"no-tty", 'T', OPT_FLAG, NULL, "without one, even when stdin is a terminal"},
+	{"env", 'e', OPT_VALUE, "NAME=VALUE", "set in the shell's environment; NAME alone: ours"},
+	OPT_NEW_HOST_KEY,
+	{NULL},
+};
+
+static const struct opt copy_options[] = {
+	{"recursive", 'r', OPT_FLAG, NULL, "folders with all that is in them"},
+	OPT_NEW_HOST_KEY,
+	{NULL},
+};
+
+static const struct opt forward_options[] = {
+	OPT_NEW_HOST_KEY,
+	{NULL},
+};
+
 #define GUESTS "GUEST…|GLOB…|--all"
 
 #define GLOB_NOTE \
@@ -172,9 +218,10 @@ static const struct opt host_options[] = {
 /* In "details" a newline ends a paragraph: help.c breaks the lines. */
 const struct command commands[] = {
 	{"list", "Guests", "[GLOB…]", "the guests of this machine, one a line",
-		"With --json an array. No guest at all: exit 0.\n\n"
+		"With --json an array. No guest at all: exit 0. With '--host a,b,c' those of "
+		"all three, and which host did not answer.\n\n"
 		"Example: cijqemuctl list 'emu*'\n",
-		.max_args = CMD_ANY, .run = cmd_list},
+		.flags = CMD_HOSTS, .max_args = CMD_ANY, .run = cmd_list},
 	{"show", "Guests", "GUEST", "everything known about a guest",
 		"Example: cijqemuctl show emujoe --json | jq .ssh.port\n", .flags = CMD_GUEST,
 		.run = cmd_show},
@@ -184,14 +231,16 @@ const struct command commands[] = {
 		.flags = CMD_GUEST, .run = cmd_status},
 	{"create", "Guests",
 		"GUEST [--boot FILE] [--kernel FILE] [--initrd FILE] [--append STRING] "
-		"[--ssh-key FILE] [--memory SIZE] [--cpus N] [--device TYPE[,KEY=VALUE…]]… "
+		"[--ssh-key FILE] [--user NAME] [--memory SIZE] [--cpus N] [--device TYPE[,KEY=VALUE…]]… "
 		"[--set KEY=VALUE]…",
 		"define a new guest",
 		"Files are used where they are, by their full path. VALUE is JSON where it parses "
 		"as JSON, else a string; KEY is dotted, with arrays by index or device id.\n\n"
 		"Example: cijqemuctl create emujoe --boot ./boot.qcow2 --memory 2G \\\n"
 		"             --device ocssd,num_grp=2,num_pu=4 --device nvme,size=8G \\\n"
-		"             --set devices.nvme0.mdts=7\n\n"
+		"             --set devices.nvme0.mdts=7\n"
+		"         cijqemuctl create web --cloud-image debian-12-genericcloud-amd64.qcow2 \\\n"
+		"             --ssh-key ~/.ssh/id_ed25519.pub --disk 20G\n\n"
 		"Exit codes: 65 there is one already, a bad name, a missing file; 78 a bad "
 		"value.\n",
 		.flags = CMD_GUEST, .options = create_options, .run = cmd_create},
@@ -347,26 +396,78 @@ const struct command commands[] = {
 		"         cijqemuctl qmp emujoe device_del id=nvme1\n\n"
 		"Exit codes: 1 QEMU's own error, 65 not JSON, 77 not allowed.\n",
 		.flags = CMD_GUEST | CMD_GLOB, .max_args = CMD_ANY, .run = cmd_qmp},
-	{"exec", "Inside", "GUEST -- COMMAND…", "run a command in the guest, over SSH",
+	{"exec", "Inside",
+		"GUEST -- COMMAND… | GUEST… [--parallel[=N]] -- COMMAND… | GUEST --script FILE "
+		"[-- ARGUMENT…]",
+		"run a command in the guest, over SSH",
 		"A single word is a command line for the guest's shell. Of several each arrives as "
 		"it is: blanks, quotes and '*' in them are safe. stdin, stdout and stderr are "
-		"passed as they are. A guest that is still booting is waited for, within --timeout "
-		"(30 s).\n"
+		"passed as they are; ^C is passed on as a signal. A guest that is still booting is "
+		"waited for: --timeout (30 s) is for all until the command runs.\n"
 		"Keys are tried in this order: the guest's own (ssh.key), ssh-agent's, those in "
-		"~/.ssh.\n\n"
+		"~/.ssh; then a password is asked for, on a terminal. The guest's host key is "
+		"pinned in its folder when its boot image is first met; another one is refused.\n"
+		"In several guests (names, globs in quotes, --all) each line is printed behind its "
+		"guest's name, stdin is empty, and the exit code is that of the first named that "
+		"failed. --json: an object a guest, with exit_code, stdout and stderr.\n\n"
 		"Example: cijqemuctl exec emujoe -- nvme list\n"
 		"         cijqemuctl exec emujoe -- 'dmesg | tail' > tail.txt\n"
-		"         tar c src | cijqemuctl exec emujoe -- tar x -C /root\n\n"
+		"         tar c src | cijqemuctl exec emujoe -- tar x -C /root\n"
+		"         cijqemuctl exec 'emu*' --parallel -- uname -r\n"
+		"         cijqemuctl exec emujoe --script ./bench.sh -- --quick\n\n"
 		"Exit codes: the command's own; 128+N when signal N ended it; 255 for every "
 		"failure that is not the command's.\n",
-		.flags = CMD_GUEST | CMD_WORDS | CMD_SSH_CODES, .min_args = 1, .max_args = CMD_ANY,
-		.run = cmd_exec},
+		.flags = CMD_GUEST | CMD_WORDS | CMD_SSH_CODES | CMD_MANY, .max_args = CMD_ANY,
+		.options = exec_options, .run = cmd_exec},
 	{"shell", "Inside", "GUEST", "a login shell in the guest, over SSH",
 		"At the start of a line '~.' ends the connection, should the guest hang. When "
 		"stdin is no terminal the shell reads its commands from there.\n\n"
 		"Example: cijqemuctl shell emujoe\n\n"
 		"Exit codes: the shell's own; 255 for every failure that is not the shell's.\n",
-		.flags = CMD_GUEST | CMD_SSH_CODES, .run = cmd_shell},
+		.flags = CMD_GUEST | CMD_SSH_CODES, .options = shell_options, .run = cmd_shell},
+	{"push", "Inside", "GUEST [-r] SOURCE… DESTINATION", "copy files into the guest",
+		"As cp does it: into DESTINATION where that is a folder, else under that name; "
+		"several SOURCEs need a folder. A relative DESTINATION starts at the user's home. "
+		"Modes and times are kept, holes stay holes where the guest can, links within a "
+		"folder stay links. Each file gets its name when it is whole: a cut connection "
+		"leaves none that only looks so. By SFTP, or where the guest has none through tar "
+		"in the guest (-v tells which). --json: an event a line.\n\n"
+		"Example: cijqemuctl push emujoe ./fio.job /root/\n"
+		"         cijqemuctl push emujoe -r ./tests /opt/tests\n\n"
+		"Exit codes: 65 a SOURCE that is not there or is a folder without -r; 124 no "
+		"answer in time; 130 interrupted.\n",
+		.flags = CMD_GUEST, .min_args = 2, .max_args = CMD_ANY, .options = copy_options,
+		.run = cmd_push},
+	{"pull", "Inside", "GUEST [-r] SOURCE… DESTINATION", "copy files out of the guest",
+		"As 'push', the other way round. SOURCEs are names, not globs.\n\n"
+		"Example: cijqemuctl pull emujoe /var/log/messages .\n"
+		"         cijqemuctl pull emujoe -r results ./results-1\n",
+		.flags = CMD_GUEST, .min_args = 2, .max_args = CMD_ANY, .options = copy_options,
+		.run = cmd_pull},
+	{"forward", "Inside", "GUEST [ADDRESS:]PORT:GUESTPORT…",
+		"reach the guest's TCP ports from here, until interrupted",
+		"Listens on ADDRESS (127.0.0.1) and PORT (0: any that is free; it is printed) and "
+		"passes each connection to GUESTPORT in the guest. For one that lasts as long as "
+		"the guest, see \"forward\" in guest.json.\n\n"
+		"Example: cijqemuctl forward emujoe 8080:80\n"
+		"         cijqemuctl --host lab7 forward emujoe 4420:4420\n",
+		.flags = CMD_GUEST, .min_args = 1, .max_args = CMD_ANY, .options = forward_options,
+		.run = cmd_forward},
+	{"env", "Inside", "GUEST", "the guest's address and drives as 'export' lines",
+		"SSH_HOST, SSH_PORT, SSH_USER, NVME_DEV_NAME and CIJOE's QEMU_* variables, for a "
+		"shell and for CIJOE's target_env.sh. --json: an object.\n\n"
+		"Example: eval \"$(cijqemuctl env emujoe)\"\n",
+		.flags = CMD_GUEST, .run = cmd_env},
+	{"ssh-config", "Inside", "GUEST", "an ssh_config block for ssh, scp, rsync and editors",
+		"Example: cijqemuctl ssh-config emujoe >> ~/.ssh/config; ssh emujoe\n"
+		"         cijqemuctl ssh-config emujoe > joe.conf; scp -F joe.conf a.fio emujoe:\n",
+		.flags = CMD_GUEST, .run = cmd_ssh_config},
+	{"kernel", "Inside", "GUEST BZIMAGE", "give the guest another kernel",
+		"Copies it into the guest's folder as bzImage, whole or not at all; the next start "
+		"boots it.\n\n"
+		"Example: cijqemuctl kernel emujoe arch/x86/boot/bzImage\n\n"
+		"Exit codes: 65 it is no bzImage; 77 the guest is not yours.\n",
+		.flags = CMD_GUEST, .min_args = 1, .max_args = 1, .run = cmd_kernel},
 	{"lease", "Sharing",
 		"[GUEST [--for SPAN] [--while PID] [-m WHY] [--wait] [--reset] [--steal] "
 		"[-- COMMAND…]]",

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "cijqemu/cleanup.h"
-#include "client/command.h"
+#include "client/host.h"
 
 #define SSH_PROGRAM "cijqemuctl-ssh"
 
@@ -34,16 +34,37 @@ hand_off(struct call *call, struct cij_error *err)
 		err, "'%s' needs it; it is installed along with cijqemuctl", call->command->name);
 }
 
+/* What needs SSH by itself. */
+#define HANDED_OFF(name) \
+	int name(struct call *call, struct cij_error *err) \
+	{ \
+		return hand_off(call, err); \
+	}
+
+HANDED_OFF(cmd_exec)
+HANDED_OFF(cmd_forward)
+HANDED_OFF(cmd_pull)
+HANDED_OFF(cmd_push)
+HANDED_OFF(cmd_shell)
+
+/* Every command may be meant for another machine. */
 int
-cmd_exec(struct call *call, struct cij_error *err)
+host_begin(struct call *call, int *code, struct cij_error *err)
 {
-	return hand_off(call, err);
+	return call->host ? hand_off(call, err) : 0;
 }
 
-int
-cmd_shell(struct call *call, struct cij_error *err)
+bool
+host_active(void)
 {
-	return hand_off(call, err);
+	return false;
+}
+
+char *
+host_run(const char *command, int in, size_t *len, int64_t deadline, struct cij_error *err)
+{
+	cij_error_set(err, CIJ_E_INTERNAL, "no host to run '%s' on", command);
+	return NULL;
 }
 
 /* It needs no SSH, but ncurses, and --host as all do. */

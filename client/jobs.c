@@ -101,6 +101,7 @@ answered(struct jobs *j, struct job *job, struct reply *r)
 	if (cij_json_bool(job->reply.value, "already", false))
 		out_note("%s: running already", job->guest->name);
 	job->waiting = true;
+	job->phase[0] = '\0';
 	args = guest_arguments(job->guest->name);
 	cij_json_add_str(args, "for", j->verb->wait_for);
 	json_object_object_add(args, "timeout", json_object_new_double(seconds_left(j)));
@@ -165,8 +166,8 @@ show_progress(const struct jobs *j)
 		out_progress(
 			"%s: %zu of %zu done, %.1f s", j->verb->doing, j->done, j->n, elapsed(j));
 	else if (job->waiting)
-		out_progress("%s: running, waiting for %s, %.1f s", job->guest->name,
-			j->verb->wait_for, elapsed(j));
+		out_progress("%s: running, waiting for %s%s%s, %.1f s", job->guest->name,
+			j->verb->wait_for, *job->phase ? ", " : "", job->phase, elapsed(j));
 	else
 		out_progress("%s: %s%s%s, %.1f s", job->guest->name, j->verb->doing,
 			*job->phase ? ", " : "", job->phase, elapsed(j));

@@ -24,7 +24,7 @@ struct job {
 	const struct guest_ref *guest; /* weak */
 	int64_t id; /* of the request under way; 0 = none, it is done */
 	bool waiting; /* for verb->wait_for: the operation itself went well */
-	char phase[64]; /* last heard of from the daemon's events, or "" */
+	char phase[96]; /* last heard of from the daemon's events, or "" */
 	struct reply reply; /* how it went */
 	struct cij_error *error; /* heap; NULL = went well */
 };

@@ -37,6 +37,11 @@ struct reply {
 	size_t len;
 };
 
+/*
+ * How the daemon is reached: as cij_daemon_connect(), until --host puts another way in its place.
+ */
+extern int (*link_connect)(const char *socket, int64_t deadline, struct cij_error *err);
+
 /* Connects; the daemon's greeting is checked when the first reply is read. */
 int link_open(struct link *link, const char *socket, int64_t deadline, struct cij_error *err);
 void link_close(struct link *link);

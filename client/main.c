@@ -4,6 +4,7 @@
 
 #include "cijqemu/protocol.h"
 #include "client/args.h"
+#include "client/host.h"
 #include "client/out.h"
 #include "client/term.h"
 
@@ -25,7 +26,7 @@ main(int argc, char **argv)
 {
 	struct cij_error err = CIJ_ERROR_INIT;
 	struct call call;
-	int code;
+	int code = -1, rc;
 
 	term_init();
 	if (args_parse(&call, argc, argv, &err) < 0) {
@@ -42,7 +43,11 @@ main(int argc, char **argv)
 	} else {
 		if (call.quiet)
 			out_be_quiet();
-		code = call.command->run(&call, &err);
+		rc = host_begin(&call, &code, &err);
+		if (rc == 0)
+			code = call.command->run(&call, &err);
+		else if (rc < 0)
+			code = rc;
 		if (code < 0)
 			code = failed(&call, &err);
 	}

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "cijqemu/cleanup.h"
+#include "client/clock.h"
 #include "client/term.h"
 
 /* As much as libssh puts into one packet, twice over. */
@@ -21,6 +22,9 @@
 
 /* What a pipe that poll() calls writable takes without blocking. */
 #define PIPE_BYTES 4096
+
+/* What the command gets to end in after a signal. */
+#define SIGNAL_GRACE_MS 3000
 
 /* The exit code of a program that writes to a closed pipe. */
 #define EXIT_EPIPE (128 + SIGPIPE)
@@ -45,7 +49,36 @@ struct pump {
 	pump_filter_fn *filter;
 	void *filter_arg;
 	void (*resize)(struct ssh_link *link);
+	bool pass_signals;
+	int passed; /* the signal that was passed on; 0 = none */
+	int64_t give_up; /* when not to wait for what comes of it any longer */
 	sigset_t signals; /* let in while waiting */
+};
+
+/* RFC 4254, section 6.10: signals go by their names without SIG. */
+static const struct {
+	const char *name;
+	int number;
+} signal_names[] = {
+	{"ABRT", SIGABRT},
+	{"ALRM", SIGALRM},
+	{"FPE", SIGFPE},
+	{"HUP", SIGHUP},
+	{"ILL", SIGILL},
+	{"INT", SIGINT},
+	{"KILL", SIGKILL},
+	{"PIPE", SIGPIPE},
+	{"QUIT", SIGQUIT},
+	{"SEGV", SIGSEGV},
+	{"TERM", SIGTERM},
+	{"USR1", SIGUSR1},
+	{"USR2", SIGUSR2},
+	/* not in the RFC, but sent by what is in use */
+	{"BUS", SIGBUS},
+	{"SYS", SIGSYS},
+	{"TRAP", SIGTRAP},
+	{"XCPU", SIGXCPU},
+	{"XFSZ", SIGXFSZ},
 };
 
 static void
@@ -56,40 +89,16 @@ on_exit_status(ssh_session session, ssh_channel channel, int status, void *arg)
 	p->exit_code = status & 0xff;
 }
 
-/* RFC 4254, section 6.10: signals go by their names without SIG. */
 static void
 on_exit_signal(ssh_session session, ssh_channel channel, const char *name, int core,
 	const char *message, const char *lang, void *arg)
 {
-	static const struct {
-		const char *name;
-		int number;
-	} signals[] = {
-		{"ABRT", SIGABRT},
-		{"ALRM", SIGALRM},
-		{"FPE", SIGFPE},
-		{"HUP", SIGHUP},
-		{"ILL", SIGILL},
-		{"INT", SIGINT},
-		{"KILL", SIGKILL},
-		{"PIPE", SIGPIPE},
-		{"QUIT", SIGQUIT},
-		{"SEGV", SIGSEGV},
-		{"TERM", SIGTERM},
-		{"USR1", SIGUSR1},
-		{"USR2", SIGUSR2},
-		{"BUS", SIGBUS},
-		{"SYS", SIGSYS},
-		{"TRAP", SIGTRAP},
-		{"XCPU", SIGXCPU},
-		{"XFSZ", SIGXFSZ},
-	};
 	struct pump *p = arg;
 
 	p->exit_code = 255; /* ended by a signal whose name we do not know */
-	for (size_t i = 0; name && i < cij_array_size(signals); i++)
-		if (strcmp(signals[i].name, name) == 0)
-			p->exit_code = 128 + signals[i].number;
+	for (size_t i = 0; name && i < cij_array_size(signal_names); i++)
+		if (strcmp(signal_names[i].name, name) == 0)
+			p->exit_code = 128 + signal_names[i].number;
 }
 
 static void
@@ -148,16 +157,48 @@ pump_set_filter(struct pump *p, pump_filter_fn *fn, void *arg)
 	p->filter_arg = arg;
 }
 
+/* Let in by ppoll() alone: none is missed between looking and waiting. */
+static void
+block(int signum)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, signum);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 void
 pump_set_resize(struct pump *p, void (*fn)(struct ssh_link *link))
 {
-	sigset_t winch;
-
 	p->resize = fn;
-	/* Let in by ppoll() alone: none is missed between looking and waiting. */
-	sigemptyset(&winch);
-	sigaddset(&winch, SIGWINCH);
-	sigprocmask(SIG_BLOCK, &winch, NULL);
+	block(SIGWINCH);
+}
+
+void
+pump_set_signals(struct pump *p)
+{
+	static const int passed_on[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+
+	p->pass_signals = true;
+	term_catch();
+	for (size_t i = 0; i < cij_array_size(passed_on); i++)
+		block(passed_on[i]);
+}
+
+/*
+ * The user's wish to end goes to the command, which may have something to put in order. A server
+ * that knows no signals, or a command that does not care, is left behind after a while.
+ */
+static void
+pass_signal(struct pump *p)
+{
+	p->passed = term_caught();
+	p->give_up = clock_ms() + SIGNAL_GRACE_MS;
+	for (size_t i = 0; i < cij_array_size(signal_names); i++)
+		if (signal_names[i].number == p->passed)
+			(void)ssh_channel_request_send_signal(
+				p->link->channel, signal_names[i].name);
 }
 
 /* Writes what @flow->fd takes without blocking. Only called when poll() said that it takes some. */
@@ -253,6 +294,7 @@ pump_step(struct pump *p)
 			p->out[0].len > 0 ? POLLOUT : 0},
 		{p->out[1].len > 0 ? p->out[1].fd : -1, POLLOUT},
 	};
+	struct timespec limit = {0};
 	bool written = false;
 
 	for (int i = 0; i < 2; i++) {
@@ -265,7 +307,9 @@ pump_step(struct pump *p)
 		return 0;
 	if (ssh_get_poll_flags(p->link->session) & SSH_WRITE_PENDING)
 		fds[0].events |= POLLOUT;
-	if (ppoll(fds, cij_array_size(fds), NULL, &p->signals) < 0)
+	if (p->passed)
+		limit.tv_sec = 1;
+	if (ppoll(fds, cij_array_size(fds), p->passed ? &limit : NULL, &p->signals) < 0)
 		return 0; /* a signal */
 	if (fds[0].revents)
 		(void)ssh_event_dopoll(p->event, 0);
@@ -303,12 +347,18 @@ pump_run(struct pump *p, struct cij_error *err)
 			break;
 		if (had_stdout && p->out[0].closed)
 			return EXIT_EPIPE;
+		if (p->pass_signals && !p->passed && term_caught())
+			pass_signal(p);
+		if (p->passed && clock_ms() > p->give_up)
+			return 128 + p->passed;
 		send_input(p);
 		if (pump_step(p) < 0)
 			return cij_error_set(err, CIJ_E_FAILED, "%s: connection closed", l->guest);
 	}
 	if (p->exit_code >= 0)
 		return p->exit_code;
+	if (p->passed)
+		return 128 + p->passed;
 	return cij_error_set(err, CIJ_E_FAILED,
 		"%s: the connection was lost before the command's exit code came", l->guest);
 }

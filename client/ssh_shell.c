@@ -1,120 +1,43 @@
 /* shell: a login shell in the guest, on a terminal of its own. */
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 
 #include "cijqemu/cleanup.h"
 #include "client/args.h"
-#include "client/out.h"
-#include "client/ssh_pump.h"
-#include "client/term.h"
+#include "client/ssh_command.h"
+#include "client/ssh_tty.h"
 
-/* Where in "newline ~ ." what was typed stands. */
-struct escape {
-	enum { ESC_LINE_START, ESC_TILDE, ESC_WITHIN } state;
-};
-
-/* Hangs up at "~." at the start of a line; "~~" sends one "~". As ssh does it. */
-static ssize_t
-filter_input(void *arg, char *data, size_t len)
-{
-	struct escape *e = arg;
-	char *copy = malloc(len * 2);
-	size_t n = 0;
-
-	if (!copy)
-		abort();
-	for (size_t i = 0; i < len; i++) {
-		char c = data[i];
-
-		if (e->state == ESC_LINE_START && c == '~') {
-			e->state = ESC_TILDE;
-			continue;
-		}
-		if (e->state == ESC_TILDE && c == '.') {
-			free(copy);
-			return -1;
-		}
-		if (e->state == ESC_TILDE && c != '~')
-			copy[n++] = '~';
-		copy[n++] = c;
-		e->state = c == '\r' || c == '\n' ? ESC_LINE_START : ESC_WITHIN;
-	}
-	memcpy(data, copy, n);
-	free(copy);
-	return (ssize_t)n;
-}
-
-static void
-window_size(int *columns, int *rows)
-{
-	struct winsize size;
-
-	*columns = 80;
-	*rows = 24;
-	if (ioctl(STDIN_FILENO, TIOCGWINSZ, &size) < 0 || size.ws_col == 0 || size.ws_row == 0)
-		return;
-	*columns = size.ws_col;
-	*rows = size.ws_row;
-}
-
-static void
-on_resize(struct ssh_link *l)
-{
-	int columns, rows;
-
-	window_size(&columns, &rows);
-	(void)ssh_channel_change_pty_size(l->channel, columns, rows);
-}
-
+/* Starts the login shell: with an environment of ours by its name, else as the server does. */
 static int
-request_terminal(struct ssh_link *l, struct cij_error *err)
+start(struct ssh_link *l, struct call *call, struct cij_error *err)
 {
-	const char *term = getenv("TERM");
-	int columns, rows, rc;
+	_cleanup_free_ char *line = NULL;
+	int rc;
 
-	window_size(&columns, &rows);
-	while ((rc = ssh_channel_request_pty_size(
-			l->channel, term && *term ? term : "vt100", columns, rows)) == SSH_AGAIN)
-		if (ssh_link_wait(l, "asking for a terminal", err) < 0)
+	if (call_has(call, "env")) {
+		line = ssh_command_with_env(call, "exec \"${SHELL:-/bin/sh}\" -l", err);
+		return line ? ssh_link_exec(l, l->channel, line, err) : -1;
+	}
+	while ((rc = ssh_channel_request_shell(l->channel)) == SSH_AGAIN)
+		if (ssh_link_wait(l, "starting the shell", err) < 0)
 			return -1;
-	return rc == SSH_OK ? 0 : ssh_link_failed(l, "asking for a terminal", err);
-}
-
-static void
-cleanup_pump(struct pump **p)
-{
-	pump_free(*p);
+	return rc == SSH_OK ? 0 : ssh_link_failed(l, "starting the shell", err);
 }
 
 int
 cmd_shell(struct call *call, struct cij_error *err)
 {
-	bool person = isatty(STDIN_FILENO);
+	bool tty = call_has(call, "tty") || (isatty(STDIN_FILENO) && !call_has(call, "no-tty"));
 	_cleanup_ssh_link_ struct ssh_link l = {0};
-	struct escape escape = {ESC_LINE_START};
-	int rc;
+	struct ssh_tty terminal;
 
+	if (call_has(call, "tty") && call_has(call, "no-tty"))
+		return call_usage(call, err, "either -t or -T");
 	if (ssh_link_open(&l, call, err) < 0)
 		return -1;
-	_cleanup_(cleanup_pump)
-	struct pump *p = pump_new(&l);
+	_cleanup_pump_ struct pump *p = pump_new(&l);
 
-	if (person) {
-		pump_set_filter(p, filter_input, &escape);
-		term_watch_size();
-		pump_set_resize(p, on_resize);
-		if (request_terminal(&l, err) < 0)
-			return -1;
-	}
-	while ((rc = ssh_channel_request_shell(l.channel)) == SSH_AGAIN)
-		if (ssh_link_wait(&l, "starting the shell", err) < 0)
-			return -1;
-	if (rc != SSH_OK)
-		return ssh_link_failed(&l, "starting the shell", err);
-	if (person && term_raw(STDIN_FILENO, err) < 0)
+	if ((tty && ssh_tty_request(&terminal, &l, p, err) < 0) || start(&l, call, err) < 0)
 		return -1;
-	rc = pump_run(p, err);
-	term_restore();
-	return rc;
+	return tty ? ssh_tty_run(p, err) : pump_run(p, err);
 }

@@ -14,7 +14,9 @@
  */
 static struct termios was, raw;
 static int raw_fd = -1;
-static volatile sig_atomic_t is_raw, resized;
+static volatile sig_atomic_t is_raw, resized, caught;
+
+static const int deaths[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 
 static void
 give_back(void)
@@ -29,6 +31,15 @@ on_death(int signum)
 {
 	give_back();
 	_exit(128 + signum);
+}
+
+/* The first deadly signal is noted: there is something to be put in order. */
+static void
+on_first_death(int signum)
+{
+	if (caught)
+		on_death(signum);
+	caught = signum;
 }
 
 /* Our own fault: gives the terminal back, then lets the signal do its work. */
@@ -82,11 +93,22 @@ handle(int signum, void (*handler)(int), int flags)
 void
 term_init(void)
 {
-	handle(SIGINT, on_death, 0);
-	handle(SIGTERM, on_death, 0);
-	handle(SIGHUP, on_death, 0);
-	handle(SIGQUIT, on_death, 0);
+	for (size_t i = 0; i < cij_array_size(deaths); i++)
+		handle(deaths[i], on_death, 0);
 	signal(SIGPIPE, SIG_IGN);
+}
+
+void
+term_catch(void)
+{
+	for (size_t i = 0; i < cij_array_size(deaths); i++)
+		handle(deaths[i], on_first_death, 0);
+}
+
+int
+term_caught(void)
+{
+	return caught;
 }
 
 void
@@ -122,8 +144,8 @@ term_keep(int fd)
 	is_raw = 1;
 }
 
-int
-term_raw(int fd, struct cij_error *err)
+static int
+change(int fd, void (*how)(struct termios *), struct cij_error *err)
 {
 	static bool stops;
 
@@ -131,9 +153,7 @@ term_raw(int fd, struct cij_error *err)
 		return cij_error_errno(
 			err, CIJ_E_FAILED, errno, "cannot read the terminal's state");
 	raw = was;
-	cfmakeraw(&raw);
-	raw.c_cc[VMIN] = 1;
-	raw.c_cc[VTIME] = 0;
+	how(&raw);
 	raw_fd = fd;
 	guard();
 	if (!stops) {
@@ -145,7 +165,34 @@ term_raw(int fd, struct cij_error *err)
 	if (tcsetattr(fd, TCSADRAIN, &raw) == 0)
 		return 0;
 	is_raw = 0;
-	return cij_error_errno(err, CIJ_E_FAILED, errno, "cannot make the terminal raw");
+	return cij_error_errno(err, CIJ_E_FAILED, errno, "cannot change the terminal's state");
+}
+
+static void
+to_raw(struct termios *t)
+{
+	cfmakeraw(t);
+	t->c_cc[VMIN] = 1;
+	t->c_cc[VTIME] = 0;
+}
+
+static void
+to_hidden(struct termios *t)
+{
+	t->c_lflag &= ~(tcflag_t)ECHO;
+	t->c_lflag |= ECHONL;
+}
+
+int
+term_raw(int fd, struct cij_error *err)
+{
+	return change(fd, to_raw, err);
+}
+
+int
+term_hide(int fd, struct cij_error *err)
+{
+	return change(fd, to_hidden, err);
 }
 
 void

@@ -22,6 +22,16 @@ void term_restore(void);
 /* As it is now, so shall it be when a deadly signal or exit() ends us: others will change it. */
 void term_keep(int fd);
 
+/* As term_raw(), but only what is typed is not shown: a password. */
+int term_hide(int fd, struct cij_error *err);
+
+/*
+ * From here on INT, TERM, HUP and QUIT are noted once, so that work can be left in order; the next
+ * one ends the program. term_caught() gives the one noted, or 0.
+ */
+void term_catch(void);
+int term_caught(void);
+
 /* Notes changes of the window's size; term_resized() tells once whether there was one. */
 void term_watch_size(void);
 bool term_resized(void);

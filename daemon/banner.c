@@ -30,7 +30,9 @@ struct banner {
 	struct event *readable;
 	struct event *timer; /* the attempt's end, or the pause before the next */
 	double patience;
+	enum banner_sight sight;
 	banner_seen_fn *seen;
+	void (*changed)(void *arg); /* may be NULL */
 	void *arg; /* weak */
 };
 
@@ -54,6 +56,16 @@ set_timer(struct banner *banner, double seconds)
 }
 
 static void
+see(struct banner *banner, enum banner_sight sight)
+{
+	if (banner->sight == sight)
+		return;
+	banner->sight = sight;
+	if (banner->changed)
+		banner->changed(banner->arg);
+}
+
+static void
 on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct banner *banner = arg;
@@ -71,6 +83,7 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 	/* Closed, refused, something else, or (never seen) a greeting in pieces: try again. */
 	attempt_end(banner);
 	set_timer(banner, PAUSE_SECONDS);
+	see(banner, n > 0 ? BANNER_OTHER : BANNER_CLOSED);
 }
 
 static int
@@ -103,6 +116,7 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 		if (banner->patience > ATTEMPT_LAST_SECONDS)
 			banner->patience = ATTEMPT_LAST_SECONDS;
 		attempt_end(banner);
+		see(banner, BANNER_SILENT);
 	}
 	if (attempt_begin(banner) == 0) {
 		set_timer(banner, banner->patience);
@@ -130,6 +144,18 @@ banner_new(struct event_base *base, int port, banner_seen_fn *seen, void *arg)
 		abort();
 	set_timer(banner, PAUSE_SECONDS);
 	return banner;
+}
+
+enum banner_sight
+banner_sight(const struct banner *banner)
+{
+	return banner->sight;
+}
+
+void
+banner_on_change(struct banner *banner, void (*changed)(void *arg))
+{
+	banner->changed = changed;
 }
 
 void

@@ -191,6 +191,8 @@ void guest_start_cancel(struct guest *guest);
 void guest_up(struct guest *guest, bool paused);
 void guest_watch_boot(struct guest *guest);
 void guest_watch_memory(struct guest *guest);
+/* How far a guest is that runs and whose SSH does not answer yet, in words. */
+const char *guest_boot_phase(const struct guest *guest);
 
 /* guest_console.c */
 /* The console takes over run_files but for qemu_fd. */

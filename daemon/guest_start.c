@@ -541,6 +541,34 @@ on_banner(void *arg)
 	guest_waiters_check(guest, guest->state);
 }
 
+const char *
+guest_boot_phase(const struct guest *guest)
+{
+	if (guest->console && console_bytes(guest->console) == 0)
+		return "its console has been silent so far";
+	if (!guest->banner)
+		return "it has no SSH port";
+	switch (banner_sight(guest->banner)) {
+	case BANNER_NOTHING:
+		return "it boots";
+	case BANNER_SILENT:
+		return "it boots: its network is not up";
+	case BANNER_CLOSED:
+		return "its network is up, no SSH server listens";
+	case BANNER_OTHER:
+		return "what answers at its SSH port is no SSH server";
+	}
+	return "it boots";
+}
+
+static void
+on_sight(void *arg)
+{
+	struct guest *guest = arg;
+
+	guest_tell_phase(guest, "boot", guest_boot_phase(guest));
+}
+
 void
 guest_watch_boot(struct guest *guest)
 {
@@ -548,6 +576,8 @@ guest_watch_boot(struct guest *guest)
 	guest->ready = false;
 	if (guest->run.port)
 		guest->banner = banner_new(guest->sv->base, guest->run.port, on_banner, guest);
+	if (guest->banner)
+		banner_on_change(guest->banner, on_sight);
 }
 
 void

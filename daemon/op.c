@@ -36,6 +36,7 @@ static const struct op *const ops[] = {
 	&op_hmp,
 	&op_host_down,
 	&op_host_up,
+	&op_kernel_install,
 	&op_lease_acquire,
 	&op_lease_release,
 	&op_qmp_attach,
@@ -49,6 +50,7 @@ static const struct op *const ops[] = {
 	&op_query_operations,
 	&op_query_qemu,
 	&op_query_stats,
+	&op_ssh_pin,
 };
 
 static const struct cij_field guest_fields[] = {OP_GUEST_FIELD(op_guest_args)};

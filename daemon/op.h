@@ -56,6 +56,8 @@ extern const struct op op_device_plug, op_device_unplug, op_device_format, op_de
 	op_query_devices;
 /* op_qemu.c */
 extern const struct op op_query_qemu;
+/* op_inside.c */
+extern const struct op op_kernel_install, op_ssh_pin;
 /* op_qmp.c */
 extern const struct op op_qmp_attach, op_qmp_execute, op_hmp;
 /* op_host.c */

@@ -24,6 +24,7 @@
  *   refuse=COMMAND     answer that QMP command with an error; with :DRIVER only for that driver
  *   qmp-log=FILE       append each QMP command that comes
  *   probe-exit=N       exit with N when asked what it can do (QMP on stdio)
+ *   elsewhere          do not listen on forwarded ports: somebody else does (an sshd of a test)
  */
 /* clang-format on */
 #include <arpa/inet.h>
@@ -61,6 +62,7 @@ struct fake {
 		int fd, host, guest;
 	} ports[PORTS_MAX];
 	int n_ports, taken;
+	bool elsewhere;
 	struct {
 		char *id, *bus;
 		bool seen; /* the guest has given it an address */
@@ -272,7 +274,9 @@ forward(struct fake *f, const char *line)
 	}
 	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	addr.sin_port = htons((uint16_t)host);
-	if (fd < 0 || f->n_ports == PORTS_MAX ||
+	if (f->elsewhere)
+		; /* as if it listened */
+	else if (fd < 0 || f->n_ports == PORTS_MAX ||
 		bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 8) < 0) {
 		close(fd);
 		return failed;
@@ -738,6 +742,7 @@ main(int argc, char **argv)
 		exit(atoi(told(&f, "exit")));
 	if (told(&f, "transcript"))
 		read_transcript(&f, told(&f, "transcript"));
+	f.elsewhere = told(&f, "elsewhere");
 	if (told(&f, "taken"))
 		f.taken = atoi(told(&f, "taken"));
 	if (!f.stdio)

@@ -3,6 +3,7 @@ import os
 import pytest
 
 from harness import BUILD_GUEST, Daemon, FakeQemu, Tiny, build_guest
+from sshd import Sshd
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +41,13 @@ def booted(tmp_path_factory, tiny):
         yield d
     finally:
         d.close()
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory):
+    """An OpenSSH server on loopback."""
+    server = Sshd(tmp_path_factory.mktemp("sshd"))
+    try:
+        yield server.start()
+    finally:
+        server.stop()
