@@ -274,7 +274,7 @@ on_deadline(evutil_socket_t fd, short what, void *arg)
 	if (guest->exited)
 		guest_ended(guest, GE_EXIT);
 	else if (guest->adopt_done)
-		guest_adopt_over(guest);
+		guest_adopt_overdue(guest);
 	else if (guest->state == GS_STARTING && guest->adopting)
 		guest_adopt_deadline(guest);
 	else if (guest->state == GS_STARTING)

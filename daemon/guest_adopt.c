@@ -22,6 +22,10 @@
 /* A QEMU that holds its lock and says nothing for so long is running, and hung. */
 #define ANSWER_SECONDS 1
 
+/* Told so late that its time is up, we were the slow one: a thousand guests are taken back at once.
+ */
+#define LATE_SECONDS 0.1
+
 /* Who holds the lock on guest.pid: 0 when nobody does. */
 static pid_t
 lock_holder_as_we_are(const struct guest *guest)
@@ -118,6 +122,30 @@ find_by_traces(struct guest *guest)
 	if (!lives && !guest_monitor_socket_lives(guest))
 		return 0;
 	return proc_find(is_our_process, guest);
+}
+
+static void
+arm_answer(struct guest *guest)
+{
+	guest->answer_by = clock_mono() + ANSWER_SECONDS;
+	guest_arm(guest, ANSWER_SECONDS);
+}
+
+void
+guest_adopt_overdue(struct guest *guest)
+{
+	if (clock_mono() - guest->answer_by > LATE_SECONDS)
+		arm_answer(guest);
+	else
+		guest_adopt_over(guest);
+}
+
+/* It has said something: so much is well, and it has its time anew for the rest. */
+static void
+note_answer(struct guest *guest)
+{
+	if (guest->adopt_done)
+		arm_answer(guest);
 }
 
 /* Taken for one that is being started, it never answered: it is not ended for that. */
@@ -284,6 +312,7 @@ on_pci(void *arg, struct json_object *value, const struct cij_error *err)
 
 	if (err || !guest->adopting)
 		return;
+	note_answer(guest);
 	guest_drives_take_pci(guest, value);
 	qmp_send_hmp(guest->qmp, "info usernet", 0, on_usernet, guest);
 }
@@ -295,6 +324,7 @@ on_vm_status(void *arg, struct json_object *value, const struct cij_error *err)
 
 	if (err || !guest->adopting)
 		return;
+	note_answer(guest);
 	guest->vm_running = cij_json_bool(value, "running", false);
 	qmp_send(guest->qmp, "query-pci", NULL, 0, on_pci, guest);
 }
@@ -307,6 +337,7 @@ on_uuid(void *arg, struct json_object *value, const struct cij_error *err)
 
 	if (err || !guest->adopting)
 		return;
+	note_answer(guest);
 	if (!is || strcmp(is, uuid_of_run(guest)) != 0) {
 		give_up(guest, "another guest answers on its monitor");
 		return;
@@ -333,6 +364,7 @@ on_name(void *arg, struct json_object *value, const struct cij_error *err)
 
 	if (err || !guest->adopting)
 		return;
+	note_answer(guest);
 	if (!is || (strcmp(is, guest->name) != 0 && (!former || strcmp(is, former) != 0))) {
 		give_up(guest, "a guest of another name answers on its monitor");
 		return;
@@ -345,6 +377,7 @@ on_name(void *arg, struct json_object *value, const struct cij_error *err)
 void
 guest_adopt_monitor_ready(struct guest *guest)
 {
+	note_answer(guest);
 	qmp_send(guest->qmp, "query-name", NULL, 0, on_name, guest);
 }
 
@@ -485,7 +518,7 @@ guest_adopt(struct guest *guest, void (*done)(void *arg), void *arg)
 	mend_record(guest, pid);
 	adopt_console(guest);
 	adopt_drives(guest);
-	guest_arm(guest, ANSWER_SECONDS);
+	arm_answer(guest);
 	/* Its start was not over: that it does not answer yet is nothing wrong. */
 	starting = guest->run.this_boot && !guest->run.up && guest->state == GS_STOPPED;
 	if (starting) {

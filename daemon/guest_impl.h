@@ -129,6 +129,7 @@ struct guest {
 	bool adopting; /* until its monitor has told who it is */
 	void (*adopt_done)(void *arg); /* told when the daemon need not wait for it any more */
 	void *adopt_arg; /* weak */
+	double answer_by; /* monotonic: its monitor's next word */
 	int monitor_fd; /* connected to its monitor already; -1: not */
 	bool vm_running; /* as its monitor says */
 
@@ -216,6 +217,7 @@ void guest_sockets_close(struct guest *guest);
 /* guest_adopt.c */
 void guest_adopt_monitor_ready(struct guest *guest);
 void guest_adopt_over(struct guest *guest);
+void guest_adopt_overdue(struct guest *guest);
 void guest_adopt_deadline(struct guest *guest);
 
 /* guest_drives.c */

@@ -109,15 +109,19 @@ drop_privileges_of_daemon(void)
 static int
 join_scope(const struct scope_spec *scope)
 {
+	bool limited = scope->memory_max || scope->cpu_usec || scope->tasks_max;
 	struct cij_error err;
+	int ret;
 
 	if (!scope->guest)
 		return 0;
-	if (scope_join(scope, &err) < 0) {
-		if (scope->memory_max || scope->cpu_usec || scope->tasks_max)
-			return fail("the limits cannot be set: %s", err.desc);
+	ret = scope_join(scope, &err);
+	if (ret < 0 && limited)
+		return fail("the limits cannot be set: %s", err.desc);
+	if (ret < 0)
 		fprintf(stderr, "cijqemud: %s\n", err.desc);
-	}
+	if (ret == 0 && limited)
+		fprintf(stderr, "cijqemud: no systemd here: the guest runs without its limits\n");
 	return 0;
 }
 

@@ -14,6 +14,7 @@
 #include "cijqemu/cleanup.h"
 #include "cijqemu/protocol.h"
 #include "daemon/as_owner.h"
+#include "daemon/check.h"
 #include "daemon/conf.h"
 #include "daemon/fileio.h"
 #include "daemon/host.h"
@@ -27,6 +28,10 @@
 #include "daemon/server.h"
 #include "daemon/service.h"
 #include "daemon/users.h"
+
+/* For a dead daemon's child to let go of what it inherited: 3 s in all. */
+#define LOCK_TRIES 300
+#define LOCK_PAUSE_USEC 10000
 
 struct daemon {
 	struct daemon_conf conf;
@@ -84,12 +89,31 @@ lock_holder(int fd)
 	return 0;
 }
 
+/*
+ * Takes the lock. One whose taker is dead is held by a child that it forked in its last moment and
+ * that has not come to close what it inherited: that is waited for. -1 with whose it is.
+ */
+static int
+take_lock(int fd, pid_t *pid)
+{
+	for (int i = 0; i < LOCK_TRIES; i++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return 0;
+		*pid = lock_holder(fd);
+		if (*pid > 0)
+			return -1;
+		usleep(LOCK_PAUSE_USEC);
+	}
+	return -1;
+}
+
 /* The guests' folder, and the lock on it: one daemon for a folder. */
 static int
 open_guests_dir(struct daemon *daemon, struct cij_error *err)
 {
 	const char *path = daemon->conf.guests_dir;
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	pid_t pid = 0;
 
 	daemon->sv.guests_fd = fd;
 	if (fd < 0) {
@@ -98,9 +122,7 @@ open_guests_dir(struct daemon *daemon, struct cij_error *err)
 		return cij_error_hint(
 			err, "make it ('mkdir -p %s'), or name another with --guests", path);
 	}
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		pid_t pid = lock_holder(fd);
-
+	if (take_lock(fd, &pid) < 0) {
 		cij_error_set(err, CIJ_E_FAILED, "another cijqemud serves '%s'", path);
 		if (pid > 0)
 			cij_error_set(err, CIJ_E_FAILED, "another cijqemud (pid %d) serves '%s'",
@@ -114,7 +136,9 @@ open_guests_dir(struct daemon *daemon, struct cij_error *err)
 static int
 lock_run_dir(struct daemon *daemon, struct cij_error *err)
 {
-	if (flock(daemon->run_fd, LOCK_EX | LOCK_NB) == 0)
+	pid_t pid = 0;
+
+	if (take_lock(daemon->run_fd, &pid) == 0)
 		return 0;
 	cij_error_set(err, CIJ_E_FAILED, "another cijqemud has its sockets in '%s'",
 		daemon->conf.run_dir);
@@ -318,10 +342,12 @@ main(int argc, char **argv)
 	} else if (daemon.conf.version) {
 		printf("cijqemud %s\n", CIJ_VERSION);
 		ret = EXIT_SUCCESS;
+	} else if (daemon.conf.check) {
+		ret = check_run(&daemon.conf);
 	} else if (log_init(daemon.conf.verbose), open_folders(&daemon, &err) < 0) {
 		ret = complain(&err);
 	} else {
-		ret = daemon.conf.check ? EXIT_SUCCESS : run(&daemon);
+		ret = run(&daemon);
 	}
 	if (daemon.sv.guests_fd >= 0)
 		close(daemon.sv.guests_fd);

@@ -138,10 +138,17 @@ view_who(const struct peer *peer)
 	return json_object_new_string(name ? name : uid);
 }
 
+/* @name is a literal. */
+static void
+add(struct json_object *obj, const char *name, struct json_object *value)
+{
+	json_object_object_add_ex(obj, name, value, JSON_C_OBJECT_ADD_CONSTANT_KEY);
+}
+
 static void
 add_number(struct json_object *obj, const char *name, bool known, int64_t value)
 {
-	json_object_object_add(obj, name, known ? json_object_new_int64(value) : NULL);
+	add(obj, name, known ? json_object_new_int64(value) : NULL);
 }
 
 struct json_object *
@@ -161,23 +168,23 @@ view_guest(struct guest *guest)
 	cij_json_add_bool(obj, "ready", status.ready);
 	add_number(obj, "boot_ms", status.boot_ms >= 0, status.boot_ms);
 	cij_json_add_bool(obj, "hung", status.hung);
-	json_object_object_add(obj, "exit", run_exit_to_json(status.has_exit, status.exit));
+	add(obj, "exit", run_exit_to_json(status.has_exit, status.exit));
 	cij_json_add_str(obj, "error",
 		status.note                 ? status.note
 		: status.state == GS_BROKEN ? status.broken
 					    : status.error);
-	json_object_object_add(obj, "owner", view_owner(guest));
+	add(obj, "owner", view_owner(guest));
 	add_number(obj, "pid", status.pid > 0, status.pid);
 	add_number(obj, "memory_bytes", status.state != GS_BROKEN, conf->memory);
 	add_number(obj, "cpus", status.state != GS_BROKEN, conf->cpus);
-	json_object_object_add(obj, "accel", view_accel(&status));
-	json_object_object_add(obj, "qemu", view_qemu(&status));
-	json_object_object_add(obj, "ssh", view_ssh(guest, &status));
-	json_object_object_add(obj, "devices", view_devices(guest, &status));
-	json_object_object_add(obj, "console", view_console(guest, &status));
+	add(obj, "accel", view_accel(&status));
+	add(obj, "qemu", view_qemu(&status));
+	add(obj, "ssh", view_ssh(guest, &status));
+	add(obj, "devices", view_devices(guest, &status));
+	add(obj, "console", view_console(guest, &status));
 	add_number(obj, "run", status.run > 0, status.run);
 	add_number(obj, "uptime_s", status.uptime >= 0, (int64_t)status.uptime);
-	json_object_object_add(obj, "lease", guest_lease_view(guest));
+	add(obj, "lease", guest_lease_view(guest));
 	cij_json_add_int(obj, "restarts", status.restarts);
 	add_number(obj, "restart_in_s", status.restart_in >= 0, (int64_t)(status.restart_in + 0.5));
 	cij_json_add_bool(obj, "gave_up", status.gave_up);

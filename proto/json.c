@@ -176,21 +176,21 @@ cij_json_bool(struct json_object *obj, const char *name, bool fallback)
 }
 
 void
-cij_json_add_str(struct json_object *obj, const char *name, const char *value)
+cij_json_add_str_(struct json_object *obj, const char *name, const char *value, unsigned flags)
 {
-	json_object_object_add(obj, name, value ? json_object_new_string(value) : NULL);
+	json_object_object_add_ex(obj, name, value ? json_object_new_string(value) : NULL, flags);
 }
 
 void
-cij_json_add_int(struct json_object *obj, const char *name, int64_t value)
+cij_json_add_int_(struct json_object *obj, const char *name, int64_t value, unsigned flags)
 {
-	json_object_object_add(obj, name, json_object_new_int64(value));
+	json_object_object_add_ex(obj, name, json_object_new_int64(value), flags);
 }
 
 void
-cij_json_add_bool(struct json_object *obj, const char *name, bool value)
+cij_json_add_bool_(struct json_object *obj, const char *name, bool value, unsigned flags)
 {
-	json_object_object_add(obj, name, json_object_new_boolean(value));
+	json_object_object_add_ex(obj, name, json_object_new_boolean(value), flags);
 }
 
 static const char *

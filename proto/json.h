@@ -31,9 +31,16 @@ bool cij_json_bool(struct json_object *obj, const char *name, bool fallback);
 struct json_object *cij_json_get(struct json_object *obj, const char *name); /* weak */
 
 /* Adds to @obj: owned strings are copied, NULL becomes JSON's null. */
-void cij_json_add_str(struct json_object *obj, const char *name, const char *value);
-void cij_json_add_int(struct json_object *obj, const char *name, int64_t value);
-void cij_json_add_bool(struct json_object *obj, const char *name, bool value);
+#define cij_json_add_str(obj, name, value) cij_json_add_str_(obj, name, value, CIJ_JSON_KEY(name))
+#define cij_json_add_int(obj, name, value) cij_json_add_int_(obj, name, value, CIJ_JSON_KEY(name))
+#define cij_json_add_bool(obj, name, value) cij_json_add_bool_(obj, name, value, CIJ_JSON_KEY(name))
+
+/* A literal key is not copied: half of what building an answer costs. */
+#define CIJ_JSON_KEY(name) (__builtin_constant_p(name) ? JSON_C_OBJECT_ADD_CONSTANT_KEY : 0)
+void cij_json_add_str_(
+	struct json_object *obj, const char *name, const char *value, unsigned flags);
+void cij_json_add_int_(struct json_object *obj, const char *name, int64_t value, unsigned flags);
+void cij_json_add_bool_(struct json_object *obj, const char *name, bool value, unsigned flags);
 
 /*
  * Finds the raw text of member @name of the object that @text holds, at its top level, as the peer

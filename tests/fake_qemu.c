@@ -245,13 +245,14 @@ properties_of(const char *type)
 }
 
 static void
-greet_ssh(int listen_fd)
+take_ssh(int listen_fd, bool greets)
 {
 	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
 
 	if (fd < 0)
 		return;
-	(void)!write(fd, "SSH-2.0-fake\r\n", 14);
+	if (greets)
+		(void)!write(fd, "SSH-2.0-fake\r\n", 14);
 	shutdown(fd, SHUT_WR);
 	close(fd);
 }
@@ -646,8 +647,8 @@ serve(struct fake *f)
 		if (fds[2].revents)
 			read_keys(f);
 		for (int i = 0; i < n_ports; i++)
-			if (fds[3 + i].revents && told(f, "ssh"))
-				greet_ssh(f->ports[i].fd);
+			if (fds[3 + i].revents)
+				take_ssh(f->ports[i].fd, told(f, "ssh"));
 	}
 }
 

@@ -33,7 +33,7 @@ def resident_kib(pid):
 
 
 def define(daemon, fake, names):
-    config = fake.config() if fake else {
+    config = fake.config("ssh") if fake else {
         "memory": "64M", "cpus": 1, "accel": "tcg", "kernel": {"image": str(BUILD_GUEST / "bzImage")}}
     for name in names:
         daemon.folder(name, config)

@@ -434,6 +434,20 @@ def test_two_daemons_on_one_run_dir(daemon, tmp_path):
     daemon.json("list")
 
 
+def test_check(daemon, tmp_path):
+    """--check changes nothing, also beside a daemon that runs, and its exit code tells."""
+    def check(*options):
+        return subprocess.run([BUILD / "cijqemud", "--check", *options], capture_output=True, text=True, env=daemon.env)
+    daemon.folder("g")
+    done = check("--guests", daemon.guests, "--run-dir", tmp_path / "new", "--state-dir", tmp_path / "new2")
+    assert done.returncode == 0, done.stdout
+    assert "1 folders" in done.stdout and "a cijqemud serves" in done.stdout and "will be made" in done.stdout
+    assert not (tmp_path / "new").exists()
+    done = check("--guests", tmp_path / "none", "--run-dir", tmp_path / "new")
+    assert done.returncode == 78 and f"mkdir -p {tmp_path}/none" in done.stdout
+    daemon.json("list")
+
+
 # A start that is cut short: the stand-in dies, or the daemon does, at each step
 
 POINTS = ["start", "pidfile", "greeting", "capabilities", "hostfwd_add", "cont"]
