@@ -175,7 +175,7 @@ ssh_link_tcp(struct ssh_link *l, const char *host, int port, struct cij_error *e
 		return fd;
 	return cij_error_errno(err,
 		fault == ETIMEDOUT ? CIJ_E_TIMEOUT
-		: l->own_host	   ? CIJ_E_UNREACHABLE
+		: l->own_host      ? CIJ_E_UNREACHABLE
 				   : CIJ_E_FAILED,
 		fault, "%s: cannot connect to %s", l->guest, l->where);
 }
@@ -221,8 +221,8 @@ ssh_link_handshake(struct ssh_link *l, struct cij_error *err)
 	if (!ssh_get_serverbanner(l->session)) {
 		cij_error_set(err, class, "%s: %s closed the connection without an SSH banner",
 			l->guest, l->where);
-		return cij_error_hint(
-			err, "is an SSH server running %s?", l->own_host ? "there" : "in the guest");
+		return cij_error_hint(err, "is an SSH server running %s?",
+			l->own_host ? "there" : "in the guest");
 	}
 	ssh_link_failed(l, "the SSH key exchange", err);
 	err->class = class;
@@ -253,7 +253,7 @@ ssh_link_host_key(struct ssh_link *l)
 char *
 ssh_key_fingerprint(const char *text)
 {
-	const char *space = strchr(text, ' ');
+	const char *space = text ? strchr(text, ' ') : NULL;
 	_cleanup_free_ char *type = space ? strndup(text, space - text) : NULL;
 	_cleanup_free_ char *base64 = space ? strdup(space + 1) : NULL;
 	unsigned char *hash = NULL;
@@ -280,7 +280,7 @@ static int
 key_changed(struct ssh_link *l, const char *key, const char *known, struct cij_error *err)
 {
 	_cleanup_free_ char *now = ssh_key_fingerprint(key);
-	_cleanup_free_ char *was = known ? ssh_key_fingerprint(known) : NULL;
+	_cleanup_free_ char *was = ssh_key_fingerprint(known);
 
 	cij_error_set(err, CIJ_E_DENIED,
 		"%s: THE SSH HOST KEY HAS CHANGED: %s shows %s, pinned is %s. Nothing was sent",
@@ -321,6 +321,8 @@ check_identity(struct ssh_link *l, struct link *daemon, struct call *call, int64
 	if (strcmp(pin, "changed") == 0)
 		return key_changed(l, key, cij_json_str(r.value, "known"), err);
 	print = ssh_key_fingerprint(key);
+	if (!print)
+		print = strdup("of an unknown kind");
 	if (strcmp(pin, "replaced") == 0)
 		out_note("%s: its SSH host key is now %s", l->guest, print);
 	else if (call->verbose && strcmp(pin, "same") != 0)
@@ -423,8 +425,8 @@ helper_step(struct ssh_link *l, struct helper *h, struct cij_error *err)
 
 	while (h->in_left > 0 && ssh_channel_window_size(h->channel) > 0 &&
 		!(ssh_get_poll_flags(l->session) & SSH_WRITE_PENDING)) {
-		n = ssh_channel_write(h->channel, h->in,
-			h->in_left < HELPER_BLOCK ? h->in_left : HELPER_BLOCK);
+		n = ssh_channel_write(
+			h->channel, h->in, h->in_left < HELPER_BLOCK ? h->in_left : HELPER_BLOCK);
 		if (n <= 0)
 			break;
 		h->in += n;
@@ -444,7 +446,8 @@ helper_step(struct ssh_link *l, struct helper *h, struct cij_error *err)
 		h->len += n;
 	h->out[h->len] = '\0';
 	if (h->len > RUN_OUTPUT_MAX)
-		return cij_error_set(err, CIJ_E_FAILED, "%s: a command prints without end", l->guest);
+		return cij_error_set(
+			err, CIJ_E_FAILED, "%s: a command prints without end", l->guest);
 	if (n > 0)
 		return helper_step(l, h, err);
 	return n == SSH_ERROR || ssh_channel_is_eof(h->channel) ||
