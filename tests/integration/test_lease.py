@@ -450,3 +450,14 @@ def test_the_client_at_a_console_is_told(g):
     assert "bisecting" in line and "until" in line
     p.kill()
     p.wait()
+
+
+def test_a_lease_follows_its_guest_to_another_name(g):
+    g.ctl_as(OWNER, "start", "g")
+    g.ctl_as(SHARED, "lease", "g", "--for", "1h")
+    os.rename(g.guests / "g", g.guests / "moved")
+    g.ctl("list")
+    assert g.show("moved")["lease"]["uid"] == SHARED.uid
+    assert [x["guest"] for x in g.json("lease")] == ["moved"]
+    g.ctl_as(OWNER, "kill", "moved", code=75)
+    g.ctl_as(SHARED, "kill", "moved")
