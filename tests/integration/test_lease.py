@@ -394,6 +394,9 @@ def test_monitors_that_are_attached_already(g):
     assert "monitor" in g.ctl("who", "g").stdout
     g.ctl_as(SHARED, "release", "g")
     assert "return" in owner.ask("system_reset")
+    got = [(e["uid"], e["operation"], e["result"]) for e in g.json("events", "--history", "g")]
+    assert any(u == OWNER.uid and "system_reset" in op and r == "Leased" for u, op, r in got), got
+    assert any(u == OWNER.uid and "system_reset" in op and r == "done" for u, op, r in got), got
     # Shut out is shut out at once.
     g.ctl_as(OWNER, "share", "g", "--remove", SHARED.uid)
     assert "error" in shared.ask("query-status")
