@@ -46,8 +46,8 @@ int guest_dir(const struct guest *guest);
 /* The definition in force: while it runs, the one that it was started with. */
 const struct guest_conf *guest_conf(const struct guest *guest);
 /*
- * Whether guest.json says that it is shared with @peer. *@asked: not as far as is known yet, but the
- * name service is being asked.
+ * Whether guest.json says that it is shared with @peer. *@asked: not as far as is known yet, but
+ * the name service is being asked.
  */
 bool guest_shared_with(const struct guest *guest, const struct peer *peer, bool *asked);
 /* Whether all that stands between @peer and @need is a name that is being asked for. */

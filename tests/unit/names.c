@@ -121,7 +121,8 @@ static void
 a_service_that_fails(void **state)
 {
 	static const char *const bodies[] = {"exit 1", "kill -9 $$", "echo anna", "echo anna -5",
-		"echo anna 4294967295", "echo anna 5x", "echo xanna 5", "head -c 1000000 /dev/zero"};
+		"echo anna 4294967295", "echo anna 5x", "echo xanna 5",
+		"head -c 1000000 /dev/zero"};
 
 	for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++) {
 		_cleanup_free_ char *name = NULL;
