@@ -75,7 +75,7 @@ help_print_all(void)
 			continue;
 		if (strcmp(c->group, group) != 0)
 			printf("\n%s:\n", group = c->group);
-		printf("  %-10s%s\n", c->name, c->summary);
+		printf("  %-12s%s\n", c->name, c->summary);
 	}
 	printf("\nOptions, before or behind the command:\n");
 	print_options(global_options);
