@@ -231,7 +231,8 @@ const struct command commands[] = {
 		.flags = CMD_GUEST, .run = cmd_status},
 	{"create", "Guests",
 		"GUEST [--boot FILE] [--kernel FILE] [--initrd FILE] [--append STRING] "
-		"[--ssh-key FILE] [--user NAME] [--memory SIZE] [--cpus N] [--device TYPE[,KEY=VALUE…]]… "
+		"[--ssh-key FILE] [--user NAME] [--memory SIZE] [--cpus N] [--device "
+		"TYPE[,KEY=VALUE…]]… "
 		"[--set KEY=VALUE]…",
 		"define a new guest",
 		"Files are used where they are, by their full path. VALUE is JSON where it parses "
@@ -239,7 +240,8 @@ const struct command commands[] = {
 		"Example: cijqemuctl create emujoe --boot ./boot.qcow2 --memory 2G \\\n"
 		"             --device ocssd,num_grp=2,num_pu=4 --device nvme,size=8G \\\n"
 		"             --set devices.nvme0.mdts=7\n"
-		"         cijqemuctl create web --cloud-image debian-12-genericcloud-amd64.qcow2 \\\n"
+		"         cijqemuctl create web --cloud-image debian-12-genericcloud-amd64.qcow2 "
+		"\\\n"
 		"             --ssh-key ~/.ssh/id_ed25519.pub --disk 20G\n\n"
 		"Exit codes: 65 there is one already, a bad name, a missing file; 78 a bad "
 		"value.\n",
@@ -529,10 +531,11 @@ const struct command commands[] = {
 		"Example: cijqemuctl host down --force-after 30\n",
 		.min_args = 1, .max_args = 1, .options = host_options, .run = cmd_host},
 	{"help", "Other", "[COMMAND]", "this list, or how one command is used",
-		"Example: cijqemuctl help console\n", .max_args = 1, .run = cmd_help},
+		"Example: cijqemuctl help console\n", .flags = CMD_HERE, .max_args = 1,
+		.run = cmd_help},
 	/* For the shells' completion scripts alone: no group, not in the list. */
 	{"_complete", NULL, "-- [WORD…]", "what may stand where the last WORD does", NULL,
-		.max_args = CMD_ANY, .run = cmd_complete},
+		.flags = CMD_HERE, .max_args = CMD_ANY, .run = cmd_complete},
 	{NULL},
 };
 
