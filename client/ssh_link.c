@@ -467,6 +467,10 @@ helper_code(struct ssh_link *l, struct helper *h, struct cij_error *err)
 		if (ssh_link_wait(l, "a command's end", err) < 0)
 			return -1;
 	}
+	/* dropbear ends a channel that is opened before it is done with another. */
+	while (!ssh_channel_is_closed(h->channel) && ssh_is_connected(l->session))
+		if (ssh_link_wait(l, "a command's end", err) < 0)
+			return -1;
 	return code;
 }
 
