@@ -32,7 +32,6 @@ ARGUMENTS = {
     "device-unplug": {"device": "nvme0"},
     "device-format": {"device": "nvme0"},
     "device-inject": {"device": "nvme0"},
-    "kernel-install": {"image": "/nonexistent"},
     "lease-acquire": {"seconds": 60},
 }
 
