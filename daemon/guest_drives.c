@@ -231,20 +231,12 @@ guest_drives_take_pci(struct guest *guest, struct json_object *buses)
 			pci_find(buses, drive->conf.id, &spot) ? DRIVE_PRESENT : DRIVE_ABSENT);
 }
 
-/* While QEMU is coming up it has none yet. */
-static bool
-is_up(const struct guest *guest)
-{
-	return guest->state == GS_RUNNING || guest->state == GS_PAUSED ||
-	       guest->state == GS_STOPPING;
-}
-
 bool
 guest_drive_status(const struct guest *guest, size_t i, struct guest_drive_status *status)
 {
 	struct guest_drive *drive;
 
-	if (!is_up(guest)) {
+	if (!guest_is_up(guest)) { /* while QEMU is coming up it has none yet */
 		const struct device_conf *devices = guest->conf.devices.items;
 
 		if (i >= guest->conf.devices.n)

@@ -147,6 +147,8 @@ void guest_make_uuid(struct guest *guest);
 void guest_step(struct guest *guest, enum gevent event);
 void guest_set_since(struct guest *guest);
 bool guest_is_down(const struct guest *guest);
+bool guest_is_live(const struct guest *guest); /* running or paused: its monitor is there to ask */
+bool guest_is_up(const struct guest *guest); /* live, or being stopped */
 void guest_tell_state(struct guest *guest);
 void guest_tell_phase(struct guest *guest, const char *phase, const char *text);
 void guest_arm(struct guest *guest, double seconds);
@@ -243,10 +245,16 @@ bool pci_find(struct json_object *buses, const char *id, struct pci_spot *spot);
 bool pci_port_is_free(struct json_object *buses, const char *port);
 
 /* guest_device.c */
+/* The run is over: whoever waits for the job is told so. */
+void guest_device_cancel(struct guest *guest);
+
+/* guest_device_plug.c */
 /* Lets the CPUs run on that stood still while a drive was plugged in. */
 void guest_thaw(struct guest *guest);
+
+/* guest_device_unplug.c */
+/* QMP event DEVICE_DELETED: the guest has let go of drive @id. */
 void guest_device_deleted(struct guest *guest, const char *id);
-void guest_device_cancel(struct guest *guest);
 
 /* guest_stats.c */
 void guest_stats_clear(struct guest *guest);
