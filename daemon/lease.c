@@ -1,17 +1,16 @@
 #include "daemon/lease.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "daemon/clock.h"
 #include "daemon/fileio.h"
 #include "daemon/log.h"
+#include "daemon/proc.h"
 #include "daemon/strv.h"
 #include "daemon/users.h"
 #include "proto/json.h"
@@ -122,50 +121,16 @@ watch(struct entry *entry, int pidfd)
 	event_add(entry->process, NULL);
 }
 
-/* Field 22 of /proc/PID/stat; the name before it may hold anything, ')' too. 0: not there. */
-static uint64_t
-start_of(pid_t pid)
-{
-	_cleanup_free_ char *path = str_printf("/proc/%d/stat", (int)pid);
-	_cleanup_fclose_ FILE *file = fopen(path, "re");
-	unsigned long long start = 0;
-	char text[1024];
-	size_t n = file ? fread(text, 1, sizeof(text) - 1, file) : 0;
-	char *at;
-
-	text[n] = '\0';
-	at = strrchr(text, ')');
-	if (!at || sscanf(at + 1,
-			   " %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
-			   "%*s %*s %*s %*s %llu",
-			   &start) != 1)
-		return 0;
-	return start;
-}
-
-static uid_t
-uid_of(pid_t pid)
-{
-	_cleanup_free_ char *path = str_printf("/proc/%d/status", (int)pid);
-	_cleanup_fclose_ FILE *file = fopen(path, "re");
-	char line[256];
-	unsigned uid;
-
-	while (file && fgets(line, sizeof(line), file))
-		if (sscanf(line, "Uid: %u", &uid) == 1)
-			return uid;
-	return (uid_t)-1;
-}
-
 /* A pidfd of @pid, which is the process that @process names from then on; -1 with an error. */
 static int
 open_process(pid_t pid, uid_t uid, struct lease_process *process, struct cij_error *err)
 {
-	_cleanup_close_ int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-	uid_t is = fd < 0 ? (uid_t)-1 : uid_of(pid);
+	_cleanup_close_ int fd = proc_pidfd(pid);
+	uid_t is, effective;
 
+	proc_uids_of(pid, &is, &effective);
 	process->pid = pid;
-	process->start = fd < 0 ? 0 : start_of(pid);
+	process->start = proc_start_of(pid);
 	/* What was read is about the process that the descriptor is of, while that one lives. */
 	if (fd < 0 || !process->start || has_ended(fd))
 		return cij_error_set(err, CIJ_E_BAD_REQUEST, "no process %d runs here", (int)pid);
@@ -178,23 +143,11 @@ open_process(pid_t pid, uid_t uid, struct lease_process *process, struct cij_err
 
 /* The file */
 
-static char *
-boot_id(void)
-{
-	size_t len;
-	char *text = file_read_at(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, &len, NULL);
-
-	if (text)
-		text[strcspn(text, "\n")] = '\0';
-	return text;
-}
-
 static void
 save(const struct leases *leases)
 {
 	_cleanup_json_ struct json_object *all = json_object_new_object();
 	struct json_object *list = json_object_new_array();
-	_cleanup_free_ char *boot = boot_id();
 	const struct entry *entry;
 	const char *text;
 	size_t len;
@@ -204,7 +157,7 @@ save(const struct leases *leases)
 	LIST_FOREACH (entry, &leases->entries, link)
 		if (!lease_page_is_blank(&entry->page))
 			json_object_array_add(list, lease_page_to_json(&entry->page));
-	cij_json_add_str(all, "boot", boot);
+	cij_json_add_str(all, "boot", clock_boot_id());
 	json_object_object_add(all, "leases", list);
 	text = json_object_to_json_string_length(
 		all, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE, &len);
@@ -240,9 +193,8 @@ load(struct leases *leases)
 								text, len, FILE_DEPTH_MAX, NULL)
 						      : NULL;
 	struct json_object *list = cij_json_get(all, "leases");
-	_cleanup_free_ char *boot = boot_id();
 	const char *was = cij_json_str(all, "boot");
-	bool same_boot = was && boot && strcmp(was, boot) == 0;
+	bool same_boot = was && strcmp(was, clock_boot_id()) == 0;
 
 	if (text && !json_object_is_type(list, json_type_array)) {
 		log_warn("'%s' cannot be read: what was leased is not known any more", FILE_NAME);

@@ -32,8 +32,8 @@ struct proc {
 
 static LIST_HEAD(, proc) abandoned = LIST_HEAD_INITIALIZER(abandoned);
 
-static int
-pidfd_open_(pid_t pid)
+int
+proc_pidfd(pid_t pid)
 {
 	return (int)syscall(SYS_pidfd_open, pid, 0);
 }
@@ -139,7 +139,7 @@ proc_spawn(struct event_base *base, const struct proc_spec *spec, proc_exit_fn *
 	if (pid == 0)
 		child_exec(spec, argv.items, env);
 	/* It is our child and not reaped: the pid is still its own. */
-	pidfd = pidfd_open_(pid);
+	pidfd = proc_pidfd(pid);
 	if (pidfd < 0) {
 		cij_error_errno(err, CIJ_E_NO_RESOURCES, errno, "cannot watch a process");
 		kill(pid, SIGKILL);
@@ -153,7 +153,7 @@ struct proc *
 proc_adopt(
 	struct event_base *base, pid_t pid, proc_exit_fn *on_exit, void *arg, struct cij_error *err)
 {
-	int pidfd = pidfd_open_(pid);
+	int pidfd = proc_pidfd(pid);
 
 	if (pidfd < 0) {
 		cij_error_errno(err, CIJ_E_INTERNAL, errno, "cannot watch process %d", (int)pid);
@@ -162,28 +162,27 @@ proc_adopt(
 	return proc_new(base, pid, pidfd, false, on_exit, arg);
 }
 
-uid_t
-proc_uid_of(pid_t pid)
+int
+proc_uids_of(pid_t pid, uid_t *real, uid_t *effective)
 {
 	_cleanup_free_ char *path = str_printf("/proc/%d/status", (int)pid);
 	_cleanup_fclose_ FILE *file = fopen(path, "re");
 	char line[256];
-	unsigned uid;
 
 	while (file && fgets(line, sizeof(line), file))
-		if (sscanf(line, "Uid: %*u %u", &uid) == 1)
-			return uid;
-	return (uid_t)-1;
+		if (sscanf(line, "Uid: %u %u", real, effective) == 2)
+			return 0;
+	*real = *effective = (uid_t)-1;
+	return -1;
 }
 
-/* proc(5), /proc/pid/stat: field 22, in clock ticks since the host was started. */
-double
-proc_age_of(pid_t pid)
+/* proc(5), /proc/pid/stat: field 22. */
+uint64_t
+proc_start_of(pid_t pid)
 {
 	_cleanup_free_ char *path = str_printf("/proc/%d/stat", (int)pid);
 	_cleanup_fclose_ FILE *file = fopen(path, "re");
 	unsigned long long ticks;
-	struct timespec now;
 	char text[1024];
 	const char *at;
 	size_t n;
@@ -195,6 +194,17 @@ proc_age_of(pid_t pid)
 			   " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d "
 			   "%*d %*d %llu",
 			   &ticks) != 1)
+		return 0;
+	return ticks;
+}
+
+double
+proc_age_of(pid_t pid)
+{
+	uint64_t ticks = proc_start_of(pid);
+	struct timespec now;
+
+	if (!ticks)
 		return -1;
 	clock_gettime(CLOCK_BOOTTIME, &now);
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9 -
