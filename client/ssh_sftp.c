@@ -119,12 +119,6 @@ sftp_block(const struct sftp *s)
 	return s->block;
 }
 
-size_t
-sftp_under_way(const struct sftp *s)
-{
-	return s->n_pending;
-}
-
 /* One answer, waited for. */
 struct one {
 	bool done;

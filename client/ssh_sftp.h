@@ -27,8 +27,6 @@ size_t sftp_block(const struct sftp *sftp);
 
 /* Whether another request may be queued now. */
 bool sftp_has_room(const struct sftp *sftp);
-/* Requests whose answers are to come. */
-size_t sftp_under_way(const struct sftp *sftp);
 
 /* Sends what can be sent, waits up to @ms for something to come, calls the functions. 0, or -1. */
 int sftp_step(struct sftp *sftp, int ms, struct cij_error *err);

@@ -160,15 +160,3 @@ guest_wait(struct guest *guest, enum guest_want want, double seconds, guest_wait
 		event_add(waiter->deadline, &tv);
 	}
 }
-
-void
-guest_wait_cancel(struct guest *guest, void *arg)
-{
-	struct guest_waiter *waiter, *next;
-
-	for (waiter = TAILQ_FIRST(&guest->waiters); waiter; waiter = next) {
-		next = TAILQ_NEXT(waiter, link);
-		if (waiter->arg == arg)
-			waiter_free(waiter);
-	}
-}

@@ -78,8 +78,8 @@ watch(struct lease_entry *entry, int pidfd)
 
 /* Turns */
 
-void
-lease_save(const struct leases *leases)
+static void
+save(const struct leases *leases)
 {
 	struct json_object *pages;
 	const struct lease_entry *entry;
@@ -181,7 +181,7 @@ lease_settle(struct lease_entry *entry)
 {
 	serve(entry);
 	arm(entry);
-	lease_save(entry->leases);
+	save(entry->leases);
 }
 
 void
@@ -316,7 +316,7 @@ leases_begin(struct leases *leases, const struct lease_ops *ops, void *arg)
 		lease_look(entry);
 		arm(entry);
 	}
-	lease_save(leases);
+	save(leases);
 }
 
 void
@@ -407,7 +407,7 @@ lease_forget(struct leases *leases, const char *guest)
 	cij_error_set(&err, CIJ_E_GUEST_NOT_FOUND, "guest '%s' is gone", guest);
 	fail_waiters(entry, &err);
 	entry_free(entry);
-	lease_save(leases);
+	save(leases);
 }
 
 void
@@ -419,5 +419,5 @@ lease_rename(struct leases *leases, const char *was, const char *guest)
 		return;
 	lease_forget(leases, guest);
 	str_replace(&entry->page.guest, guest);
-	lease_save(leases);
+	save(leases);
 }

@@ -42,8 +42,6 @@ struct lease_entry *lease_entry_of(struct leases *leases, const char *guest);
 /* Frees what there is nothing to remember of. Not from inside the entry's own callbacks. */
 void lease_tidy(struct lease_entry *entry);
 void lease_waiter_free(struct lease_waiter *waiter);
-/* Writes the file. */
-void lease_save(const struct leases *leases);
 /* Event LEASE: @what has become of the lease of @whose, by @by; @why may be NULL. */
 void lease_tell(const struct lease_entry *entry, const char *what, const struct lease_terms *whose,
 	uid_t by, const char *why);
