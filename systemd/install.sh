@@ -14,6 +14,9 @@ if [ -z "${DESTDIR-}" ] && [ "$(id -u)" != 0 ]; then
 	exit 0
 fi
 
+# The rest must be there, too.
+: "${bindir:?}" "${userunitdir:?}" "${sysusersdir:?}" "${tmpfilesdir:?}"
+
 # SOURCE TARGET
 files="
 cijqemud.service.in $unitdir/cijqemud.service
