@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "client/args.h"
+#include "client/import_vars.h"
 #include "client/link.h"
 #include "client/out.h"
 #include "client/table.h"
@@ -20,112 +21,10 @@
 
 extern char **environ;
 
-/* What becomes of a variable. */
-enum use {
-	USE_TEXT, /* its value, as @key */
-	USE_NUMBER,
-	USE_BOOL,
-	USE_MEMORY, /* as QEMU's -m: a number without a unit is MiB */
-	USE_FILE, /* a path, relative to the guest's folder where it is there */
-	USE_KERNEL, /* a path; 1 = bzImage in the folder; 0 = none */
-	USE_WORDS, /* a command line's words, appended to @key */
-	USE_CDROM, /* an image for QEMU's -cdrom */
-	USE_BINARY, /* QEMU's file */
-	USE_NAME, /* names the guest or its folder */
-	USE_DRIVE_ID,
-	USE_OCSSD, /* set: the drive is an Open-Channel SSD */
-	USE_NOT, /* @key says why */
-};
-
-/* Which generation of names a drive's variable belongs to. */
-enum era { ERA_NONE, ERA_2018, ERA_2019 };
-
-struct variable {
-	const char *name;
-	enum use use;
-	const char *key; /* dotted; of the drive where @era is not NONE */
-	enum era era;
-};
-
-#define CLIENT_OWN "cijqemuctl itself uses it, as --host"
-#define OWN_CONSOLE "the daemon has it: 'cijqemuctl console', 'logs' and 'monitor'"
-#define OWN_IMG "the qemu-img beside QEMU is taken"
-
-/* CIJOE's 2018 and 2019 names, and SSH_*, which went with them. */
-static const struct variable variables[] = {
-	{"QEMU_ARGS_EXTRA", USE_WORDS, "extra_args"},
-	{"QEMU_BIN", USE_BINARY, "qemu_home"},
-	{"QEMU_DEV_ID", USE_DRIVE_ID, "id", ERA_2019},
-	{"QEMU_DEV_IMAGE_FPATH", USE_NOT, "a drive's image is ID.img in the guest's folder",
-		ERA_2019},
-	{"QEMU_DEV_MDTS", USE_NUMBER, "mdts", ERA_2019},
-	{"QEMU_GUESTS", USE_NOT, "the daemon has its own --guests"},
-	{"QEMU_GUEST_APPEND", USE_TEXT, "kernel.append"},
-	{"QEMU_GUEST_BOOT_IMG", USE_FILE, "boot.image"},
-	{"QEMU_GUEST_BOOT_IMG_FMT", USE_TEXT, "boot.format"},
-	{"QEMU_GUEST_BOOT_ISO", USE_CDROM, "extra_args"},
-	{"QEMU_GUEST_CONSOLE", USE_NOT, OWN_CONSOLE},
-	{"QEMU_GUEST_CPU", USE_TEXT, "cpu"},
-	{"QEMU_GUEST_HOST_SHARE", USE_NOT, "guests share no folder: 'cijqemuctl push' and 'pull'"},
-	{"QEMU_GUEST_IOMMU", USE_NOT, "put '-device intel-iommu' into extra_args where needed"},
-	{"QEMU_GUEST_KERNEL", USE_KERNEL, "kernel.image"},
-	{"QEMU_GUEST_MACHINE_TYPE", USE_TEXT, "machine"},
-	{"QEMU_GUEST_MEM", USE_MEMORY, "memory"},
-	{"QEMU_GUEST_MONITOR", USE_NOT, OWN_CONSOLE},
-	{"QEMU_GUEST_NAME", USE_NAME, "the guest's name"},
-	{"QEMU_GUEST_PATH", USE_NAME, "where its files are"},
-	{"QEMU_GUEST_PIDFILE", USE_NOT, "it is guest.pid in the guest's folder"},
-	{"QEMU_GUEST_SERIAL", USE_NOT, OWN_CONSOLE},
-	{"QEMU_GUEST_SMP", USE_NUMBER, "cpus"},
-	{"QEMU_GUEST_SSH_FWD_PORT", USE_NUMBER, "ssh.port"},
-	{"QEMU_HOME", USE_TEXT, "qemu_home"},
-	{"QEMU_HOST", USE_NOT, CLIENT_OWN},
-	{"QEMU_HOST_IMG_BIN", USE_NOT, OWN_IMG},
-	{"QEMU_HOST_PORT", USE_NOT, CLIENT_OWN},
-	{"QEMU_HOST_SYSTEM_BIN", USE_BINARY, "qemu_home"},
-	{"QEMU_HOST_USER", USE_NOT, CLIENT_OWN},
-	{"QEMU_IMG_BIN", USE_NOT, OWN_IMG},
-	{"QEMU_NVME_CHUNKTABLE", USE_FILE, "chunkinfo", ERA_2018},
-	{"QEMU_NVME_DEBUG", USE_NOT, "no QEMU build needs it", ERA_2018},
-	{"QEMU_NVME_ID", USE_DRIVE_ID, "id", ERA_2018},
-	{"QEMU_NVME_IMAGE_SIZE", USE_NOT, "an OCSSD's size follows from its geometry", ERA_2018},
-	{"QEMU_NVME_LINES", USE_NUMBER, "num_chk", ERA_2018},
-	{"QEMU_NVME_MDTS", USE_NUMBER, "mdts", ERA_2018},
-	{"QEMU_NVME_META_SZ", USE_NUMBER, "md_size", ERA_2018},
-	{"QEMU_NVME_MS", USE_NUMBER, "md_size", ERA_2018},
-	{"QEMU_NVME_MW_CUNITS", USE_NUMBER, "mw_cunits", ERA_2018},
-	{"QEMU_NVME_NLBAF", USE_NOT, "an OCSSD has one format of its blocks", ERA_2018},
-	{"QEMU_NVME_NUM_GRP", USE_NUMBER, "num_grp", ERA_2018},
-	{"QEMU_NVME_NUM_PU", USE_NUMBER, "num_pu", ERA_2018},
-	{"QEMU_NVME_NUM_SEC", USE_NUMBER, "num_sec", ERA_2018},
-	{"QEMU_NVME_RESETFAIL", USE_FILE, "resetfail", ERA_2018},
-	{"QEMU_NVME_SECS_PER_CHK", USE_NUMBER, "num_sec", ERA_2018},
-	{"QEMU_NVME_SEC_SIZE", USE_NUMBER, "sec_size", ERA_2018},
-	{"QEMU_NVME_WRITEFAIL", USE_FILE, "writefail", ERA_2018},
-	{"QEMU_NVME_WS_MIN", USE_NUMBER, "ws_min", ERA_2018},
-	{"QEMU_NVME_WS_OPT", USE_NUMBER, "ws_opt", ERA_2018},
-	{"QEMU_OCSSD", USE_OCSSD, "type", ERA_2019},
-	{"QEMU_OCSSD_CHUNKINFO", USE_FILE, "chunkinfo", ERA_2019},
-	{"QEMU_OCSSD_EARLY_RESET", USE_BOOL, "early_reset", ERA_2019},
-	{"QEMU_OCSSD_LBADS", USE_NUMBER, "sec_size", ERA_2019},
-	{"QEMU_OCSSD_MS", USE_NUMBER, "md_size", ERA_2019},
-	{"QEMU_OCSSD_MW_CUNITS", USE_NUMBER, "mw_cunits", ERA_2019},
-	{"QEMU_OCSSD_NUM_CHK", USE_NUMBER, "num_chk", ERA_2019},
-	{"QEMU_OCSSD_NUM_GRP", USE_NUMBER, "num_grp", ERA_2019},
-	{"QEMU_OCSSD_NUM_PU", USE_NUMBER, "num_pu", ERA_2019},
-	{"QEMU_OCSSD_NUM_SEC", USE_NUMBER, "num_sec", ERA_2019},
-	{"QEMU_OCSSD_RESETFAIL", USE_FILE, "resetfail", ERA_2019},
-	{"QEMU_OCSSD_WRITEFAIL", USE_FILE, "writefail", ERA_2019},
-	{"QEMU_OCSSD_WS_MIN", USE_NUMBER, "ws_min", ERA_2019},
-	{"QEMU_OCSSD_WS_OPT", USE_NUMBER, "ws_opt", ERA_2019},
-	{"SSH_PORT", USE_NUMBER, "ssh.port"},
-	{"SSH_USER", USE_TEXT, "ssh.user"},
-};
-
 struct import {
 	const char *guest;
 	const char *folder; /* of the guest as the daemon has it; NULL: it has none yet */
-	enum era era; /* of the drive */
+	enum import_era era; /* of the drive */
 	struct json_object *changes; /* dotted keys of guest.json */
 	struct json_object *drive;
 	struct json_object *report; /* what became of each variable */
@@ -153,7 +52,7 @@ report(struct import *in, const char *name, const char *status, const char *key,
 }
 
 static int
-bad_value(const struct variable *v, const char *want, struct cij_error *err)
+bad_value(const struct import_variable *v, const char *want, struct cij_error *err)
 {
 	char clean[128];
 
@@ -163,7 +62,7 @@ bad_value(const struct variable *v, const char *want, struct cij_error *err)
 
 /* Sets the key, in the drive or in the guest. What is there already was set by a better name. */
 static void
-set(struct import *in, const struct variable *v, struct json_object *value)
+set(struct import *in, const struct import_variable *v, struct json_object *value)
 {
 	struct json_object *to = v->era == ERA_NONE ? in->changes : in->drive;
 	char why[192], full[128];
@@ -207,7 +106,8 @@ path_for_guest(const struct import *in, const char *path, struct cij_error *err)
 }
 
 static int
-take_number(struct import *in, const struct variable *v, const char *text, struct cij_error *err)
+take_number(
+	struct import *in, const struct import_variable *v, const char *text, struct cij_error *err)
 {
 	char *end;
 	long long n;
@@ -221,7 +121,8 @@ take_number(struct import *in, const struct variable *v, const char *text, struc
 }
 
 static int
-take_bool(struct import *in, const struct variable *v, const char *text, struct cij_error *err)
+take_bool(
+	struct import *in, const struct import_variable *v, const char *text, struct cij_error *err)
 {
 	static const char *const yes[] = {"true", "1", "on", "yes"};
 	static const char *const no[] = {"false", "0", "off", "no"};
@@ -235,7 +136,8 @@ take_bool(struct import *in, const struct variable *v, const char *text, struct 
 }
 
 static int
-take_memory(struct import *in, const struct variable *v, const char *text, struct cij_error *err)
+take_memory(
+	struct import *in, const struct import_variable *v, const char *text, struct cij_error *err)
 {
 	bool bare = strspn(text, "0123456789") == strlen(text);
 	char value[64];
@@ -249,7 +151,8 @@ take_memory(struct import *in, const struct variable *v, const char *text, struc
 }
 
 static int
-take_file(struct import *in, const struct variable *v, const char *text, struct cij_error *err)
+take_file(
+	struct import *in, const struct import_variable *v, const char *text, struct cij_error *err)
 {
 	_cleanup_free_ char *path = path_for_guest(in, text, err);
 
@@ -260,7 +163,8 @@ take_file(struct import *in, const struct variable *v, const char *text, struct 
 }
 
 static int
-take_kernel(struct import *in, const struct variable *v, const char *text, struct cij_error *err)
+take_kernel(
+	struct import *in, const struct import_variable *v, const char *text, struct cij_error *err)
 {
 	const char *home;
 	char path[PATH_MAX];
@@ -281,7 +185,8 @@ take_kernel(struct import *in, const struct variable *v, const char *text, struc
 
 /* Words as a shell would split them, but that nothing is expanded. */
 static int
-take_words(struct import *in, const struct variable *v, const char *text, struct cij_error *err)
+take_words(
+	struct import *in, const struct import_variable *v, const char *text, struct cij_error *err)
 {
 	_cleanup_json_ struct json_object *words = json_object_new_array();
 	struct json_object *before = cij_json_get(in->changes, v->key);
@@ -325,7 +230,8 @@ take_words(struct import *in, const struct variable *v, const char *text, struct
 }
 
 static int
-take_cdrom(struct import *in, const struct variable *v, const char *text, struct cij_error *err)
+take_cdrom(
+	struct import *in, const struct import_variable *v, const char *text, struct cij_error *err)
 {
 	_cleanup_free_ char *path = path_for_guest(in, text, err);
 	struct json_object *args = cij_json_get(in->changes, v->key);
@@ -344,7 +250,8 @@ take_cdrom(struct import *in, const struct variable *v, const char *text, struct
 
 /* ".../bin/qemu-system-x86_64" is in the home ...; any other file is given as it is. */
 static int
-take_binary(struct import *in, const struct variable *v, const char *text, struct cij_error *err)
+take_binary(
+	struct import *in, const struct import_variable *v, const char *text, struct cij_error *err)
 {
 	static const char usual[] = "/bin/qemu-system-x86_64";
 	size_t n = strlen(text), k = strlen(usual);
@@ -358,7 +265,7 @@ take_binary(struct import *in, const struct variable *v, const char *text, struc
 }
 
 static int
-take(struct import *in, const struct variable *v, const char *text, struct cij_error *err)
+take(struct import *in, const struct import_variable *v, const char *text, struct cij_error *err)
 {
 	if (v->era != ERA_NONE && v->era != in->era && v->use != USE_NOT) {
 		report(in, v->name, "ignored", NULL,
@@ -406,24 +313,12 @@ take(struct import *in, const struct variable *v, const char *text, struct cij_e
 	return 0;
 }
 
-static const struct variable *
-find_variable(const char *name)
-{
-	for (size_t i = 0; i < cij_array_size(variables); i++)
-		if (strcmp(variables[i].name, name) == 0)
-			return &variables[i];
-	return NULL;
-}
-
 static void
 report_unknown(struct import *in, const char *name)
 {
-	const char *names[cij_array_size(variables)], *near;
+	const char *near = import_variable_nearest(name);
 	char why[128];
 
-	for (size_t i = 0; i < cij_array_size(variables); i++)
-		names[i] = variables[i].name;
-	near = cij_nearest_of(name, names, cij_array_size(variables));
 	snprintf(why, sizeof(why), near ? "did you mean %s?" : "no such variable was ever used",
 		near);
 	report(in, name, "unknown", NULL, why);
@@ -483,14 +378,14 @@ take_all(struct import *in, struct cij_error *err)
 
 		if (!name)
 			abort();
-		if (strncmp(name, "QEMU_", 5) == 0 || find_variable(name))
+		if (strncmp(name, "QEMU_", 5) == 0 || import_variable_find(name))
 			names[n++] = name;
 		else
 			free(name);
 	}
 	qsort(names, n, sizeof(*names), by_name);
 	for (size_t i = 0; i < n; i++) {
-		const struct variable *v = find_variable(names[i]);
+		const struct import_variable *v = import_variable_find(names[i]);
 		const char *value = value_in_env(names[i]);
 
 		if (ret == 0 && !v)
