@@ -30,9 +30,7 @@ static void
 print_problems(const char *guest, struct json_object *value)
 {
 	struct json_object *problems = cij_json_get(value, "problems");
-	size_t n = json_object_is_type(problems, json_type_array)
-			   ? json_object_array_length(problems)
-			   : 0;
+	size_t n = cij_json_length(problems);
 
 	for (size_t i = 0; i < n; i++) {
 		struct json_object *problem = json_object_array_get_idx(problems, i);

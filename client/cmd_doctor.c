@@ -86,8 +86,7 @@ check_daemon(struct doctor *doctor)
 static void
 join(struct json_object *array, char *text, size_t size)
 {
-	size_t n = json_object_is_type(array, json_type_array) ? json_object_array_length(array)
-							       : 0;
+	size_t n = cij_json_length(array);
 
 	text[0] = '\0';
 	for (size_t i = 0, at = 0; i < n && at < size; i++)
@@ -101,8 +100,7 @@ join(struct json_object *array, char *text, size_t size)
 static bool
 has_type(struct json_object *types, const char *type)
 {
-	size_t n = json_object_is_type(types, json_type_array) ? json_object_array_length(types)
-							       : 0;
+	size_t n = cij_json_length(types);
 
 	for (size_t i = 0; i < n; i++)
 		if (strcmp(json_object_get_string(json_object_array_get_idx(types, i)), type) == 0)
@@ -171,9 +169,7 @@ check_qemu(struct doctor *doctor)
 		return;
 	}
 	list = cij_json_get(r.value, "qemu");
-	for (size_t i = 0;
-		json_object_is_type(list, json_type_array) && i < json_object_array_length(list);
-		i++)
+	for (size_t i = 0; i < cij_json_length(list); i++)
 		check_binary(doctor, json_object_array_get_idx(list, i));
 	if (cij_json_bool(r.value, "more", false))
 		find(doctor, LEVEL_NOTE, "QEMU", "there are more binaries than were looked at");

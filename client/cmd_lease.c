@@ -58,10 +58,7 @@ list_leases(struct call *call, struct cij_error *err)
 		table_add(&t, guest ? guest : "?", NULL);
 		table_add(&t, lease_holder(lease), NULL);
 		table_add(&t, lease_end_text(lease, text, sizeof(text)), NULL);
-		snprintf(text, sizeof(text), "%zu",
-			json_object_is_type(queue, json_type_array)
-				? json_object_array_length(queue)
-				: 0);
+		snprintf(text, sizeof(text), "%zu", cij_json_length(queue));
 		table_add(&t, text, NULL);
 		table_add(&t, why ? why : "-", NULL);
 	}

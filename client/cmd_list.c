@@ -32,8 +32,7 @@ static void
 add_devices(struct table *t, struct json_object *view)
 {
 	struct json_object *devices = cij_json_get(view, "devices");
-	size_t n = json_object_is_type(devices, json_type_array) ? json_object_array_length(devices)
-								 : 0;
+	size_t n = cij_json_length(devices);
 	char text[512] = "";
 
 	for (size_t i = 0, at = 0; i < n && at < sizeof(text); i++) {

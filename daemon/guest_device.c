@@ -328,8 +328,7 @@ static int
 unknown_drive(
 	struct guest *guest, struct json_object *devices, const char *id, struct cij_error *err)
 {
-	size_t n = json_object_is_type(devices, json_type_array) ? json_object_array_length(devices)
-								 : 0;
+	size_t n = cij_json_length(devices);
 	char all[256] = "", clean[64];
 
 	for (size_t i = 0; i < n; i++) {
@@ -359,7 +358,7 @@ find_definition(struct device_job *job, struct cij_error *err)
 	if (!config && err->class != CIJ_E_NONE)
 		return -1;
 	devices = cij_json_get(config, "devices");
-	n = json_object_is_type(devices, json_type_array) ? json_object_array_length(devices) : 0;
+	n = cij_json_length(devices);
 	for (size_t i = 0; i < n && !job->json; i++) {
 		struct json_object *json = json_object_array_get_idx(devices, i);
 		const char *id = cij_json_str(json, "id");

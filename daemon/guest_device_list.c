@@ -49,7 +49,7 @@ device_list(struct guest *guest, struct json_object *buses, bool live)
 
 	config = guest_config_read(guest, &err);
 	devices = cij_json_get(config, "devices");
-	n = json_object_is_type(devices, json_type_array) ? json_object_array_length(devices) : 0;
+	n = cij_json_length(devices);
 	for (size_t i = 0; i < n; i++) {
 		struct json_object *json = json_object_array_get_idx(devices, i);
 		const char *id = cij_json_str(json, "id");
