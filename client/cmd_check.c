@@ -157,15 +157,12 @@ cmd_argv(struct call *call, struct cij_error *err)
 {
 	_cleanup_reply_ struct reply r = {0};
 	struct json_object *argv;
-	size_t len;
-	const char *text;
 
 	if (call_daemon(call, CHECK_SECONDS, "guest-argv", guest_arguments(call->guest), &r, err) <
 		0)
 		return -1;
 	if (call->json) {
-		text = reply_text(&r, &len);
-		out_json(text, len, out_colours(stdout));
+		reply_print(&r);
 		return 0;
 	}
 	argv = cij_json_get(r.value, "argv");

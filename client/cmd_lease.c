@@ -20,15 +20,6 @@
 #define AWAY_SECONDS 15
 #define RETRY_MS 200
 
-static void
-print_reply(const struct reply *r)
-{
-	size_t len;
-	const char *text = reply_text(r, &len);
-
-	out_json(text, len, out_colours(stdout));
-}
-
 static int
 list_leases(struct call *call, struct cij_error *err)
 {
@@ -43,7 +34,7 @@ list_leases(struct call *call, struct cij_error *err)
 		return cij_error_set(
 			err, CIJ_E_PROTOCOL, "the daemon's list of leases is no array");
 	if (call->json) {
-		print_reply(&r);
+		reply_print(&r);
 		return 0;
 	}
 	n = json_object_array_length(r.value);
@@ -197,7 +188,7 @@ cmd_lease(struct call *call, struct cij_error *err)
 	if (lease_acquire(call, 0, &r, err) < 0)
 		return -1;
 	if (call->json)
-		print_reply(&r);
+		reply_print(&r);
 	else
 		tell_lease(call, r.value);
 	return 0;
@@ -222,7 +213,7 @@ cmd_release(struct call *call, struct cij_error *err)
 		return -1;
 	how = cij_json_str(r.value, "how");
 	if (call->json)
-		print_reply(&r);
+		reply_print(&r);
 	else if (how && strcmp(how, "not-leased") == 0)
 		out_note("%s: was not leased", call->guest);
 	else if (cij_json_bool(r.value, "resetting", false))

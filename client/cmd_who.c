@@ -104,15 +104,6 @@ guests_to_ask(struct call *call, struct link *link, struct cij_error *err)
 	return names;
 }
 
-static void
-print_one(const struct reply *r)
-{
-	size_t len;
-	const char *text = reply_text(r, &len);
-
-	out_json(text, len, out_colours(stdout));
-}
-
 int
 cmd_who(struct call *call, struct cij_error *err)
 {
@@ -141,7 +132,7 @@ cmd_who(struct call *call, struct cij_error *err)
 		add_guest(&t, r.value);
 		json_object_array_add(all, json_object_get(r.value));
 		if (call->json && call->guest)
-			print_one(&r);
+			reply_print(&r);
 	}
 	if (call->json && !call->guest)
 		printf("%s\n", json_object_to_json_string_ext(all,
