@@ -98,8 +98,7 @@ guest_access(struct guest *guest, const struct peer *peer)
 	if (alone == ACCESS_OWN || peer->view_only)
 		return alone;
 	refresh_shares(guest);
-	return access_level(
-		&guest->sv->rule, peer, guest->uid, shared_with(guest, peer, &asked));
+	return access_level(&guest->sv->rule, peer, guest->uid, shared_with(guest, peer, &asked));
 }
 
 bool
