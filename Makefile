@@ -186,7 +186,7 @@ deb: deps ## build a Debian package in build/deb
 	@BUILD=$(BUILD) systemd/debian/build.sh
 
 sources = $(wildcard include/cijqemu/*.h proto/*.[ch] daemon/*.[ch] client/*.[ch] tests/*.[ch] \
-	tests/unit/*.[ch] tests/fuzz/*.c)
+	tests/unit/*.[ch] tests/bench/*.c tests/fuzz/*.c)
 fmt: ## lay the sources out by .clang-format
 	clang-format -i $(sources)
 
