@@ -105,8 +105,8 @@ find_keys(const struct call *call, char **public, char **private, struct cij_err
 	if (asprintf(&other, "%s.pub", given) < 0)
 		abort();
 	if (access(other, R_OK) < 0)
-		return cij_error_errno(err, CIJ_E_BAD_REQUEST, errno,
-			"--ssh-key '%s': its public half", given);
+		return cij_error_errno(
+			err, CIJ_E_BAD_REQUEST, errno, "--ssh-key '%s': its public half", given);
 	*public = steal_ptr(other);
 	*private = steal_ptr(given);
 	return 0;
@@ -146,7 +146,10 @@ cloud_arguments(struct call *call, struct json_object *args, struct cij_error *e
 	image = option_file(call, option, err);
 	if (!image)
 		return -1;
-	cij_json_add_str(args, "ssh.user", user ? user : call_has(call, "box") ? BOX_USER : CLOUD_USER);
+	cij_json_add_str(args, "ssh.user",
+		user                    ? user
+		: call_has(call, "box") ? BOX_USER
+					: CLOUD_USER);
 	if (call_has(call, "box"))
 		return call_has(call, "ssh-key") ? add_key(call, args, err) : 0;
 	if (!is_qcow2(image))
@@ -159,8 +162,8 @@ cloud_arguments(struct call *call, struct json_object *args, struct cij_error *e
 		return -1;
 	extra = json_object_new_array();
 	json_object_array_add(extra, json_object_new_string("-drive"));
-	json_object_array_add(extra,
-		json_object_new_string("file=" SEED ",if=virtio,format=raw,readonly=on"));
+	json_object_array_add(
+		extra, json_object_new_string("file=" SEED ",if=virtio,format=raw,readonly=on"));
 	json_object_object_add(args, "extra_args", extra);
 	return 0;
 }
@@ -194,9 +197,10 @@ write_document(int dir, const char *name, const char *heading, struct json_objec
 	int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	_cleanup_fclose_ FILE *f = fd >= 0 ? fdopen(fd, "w") : NULL;
 
-	if (!f || fprintf(f, "%s%s\n", heading,
-			  json_object_to_json_string_ext(doc,
-				  JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE)) < 0 ||
+	if (!f ||
+		fprintf(f, "%s%s\n", heading,
+			json_object_to_json_string_ext(doc,
+				JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE)) < 0 ||
 		fflush(f) != 0)
 		return cij_error_errno(err, CIJ_E_FAILED, errno, "cannot write '%s'", name);
 	return 0;
@@ -245,10 +249,10 @@ static int
 make_iso(const char *seed, const char *user, const char *meta, struct cij_error *err)
 {
 	const char *const tools[][12] = {
-		{"genisoimage", "-quiet", "-output", seed, "-volid", "cidata", "-joliet", "-rock", user,
-			meta, NULL},
-		{"xorriso", "-as", "mkisofs", "-quiet", "-o", seed, "-V", "cidata", "-J", "-r", user,
-			NULL},
+		{"genisoimage", "-quiet", "-output", seed, "-volid", "cidata", "-joliet", "-rock",
+			user, meta, NULL},
+		{"xorriso", "-as", "mkisofs", "-quiet", "-o", seed, "-V", "cidata", "-J", "-r",
+			user, NULL},
 		{"cloud-localds", seed, user, meta, NULL},
 	};
 	const char *xorriso[13];
@@ -268,7 +272,8 @@ make_iso(const char *seed, const char *user, const char *meta, struct cij_error 
 			return -1;
 	}
 	cij_error_set(err, CIJ_E_NOT_SUPPORTED, "no program here makes the seed image");
-	return cij_error_hint(err, "apt-get install genisoimage (or xorriso, or cloud-image-utils)");
+	return cij_error_hint(
+		err, "apt-get install genisoimage (or xorriso, or cloud-image-utils)");
 }
 
 static int
@@ -334,8 +339,8 @@ make_overlay(struct call *call, const char *folder, struct cij_error *err)
 		return call_usage(call, err, "--disk takes a size such as 20G, not '%s'", size);
 	if (asprintf(&boot, "%s/boot.qcow2", folder) < 0)
 		abort();
-	return run((const char *const[]){"qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b",
-			   image, boot, size, NULL},
+	return run((const char *const[]){"qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2",
+			   "-b", image, boot, size, NULL},
 		-1, err);
 }
 
@@ -355,12 +360,12 @@ unpack_box(struct call *call, const char *folder, struct cij_error *err)
 	fd = open(part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 	if (fd < 0)
 		return cij_error_errno(err, CIJ_E_NO_RESOURCES, errno, "cannot write '%s'", part);
-	rc = run((const char *const[]){"tar", "-x", "-O", "-f", box, "--wildcards",
-			 "--no-anchored", "box.img", NULL},
+	rc = run((const char *const[]){"tar", "-x", "-O", "-f", box, "--wildcards", "--no-anchored",
+			 "box.img", NULL},
 		fd, err);
 	if (rc == 0 && !is_qcow2(part))
-		rc = cij_error_set(err, CIJ_E_BAD_REQUEST,
-			"--box '%s': its box.img is no qcow2 image", box);
+		rc = cij_error_set(
+			err, CIJ_E_BAD_REQUEST, "--box '%s': its box.img is no qcow2 image", box);
 	else if (rc < 0)
 		cij_error_prefix(err, "--box '%s': no box.img could be unpacked", box);
 	if (rc == 0 && rename(part, boot) < 0)

@@ -87,7 +87,8 @@ variables(struct call *call, struct json_object *view)
 static void
 add_host(struct json_object *vars, const char *spec)
 {
-	const char *at = strrchr(spec, '@'), *host = at ? at + 1 : spec, *colon = strrchr(host, ':');
+	const char *at = strrchr(spec, '@'), *host = at ? at + 1 : spec,
+		   *colon = strrchr(host, ':');
 	_cleanup_free_ char *user = at ? strndup(spec, at - spec) : NULL;
 	_cleanup_free_ char *name = NULL;
 
@@ -106,7 +107,8 @@ cmd_env(struct call *call, struct cij_error *err)
 	_cleanup_reply_ struct reply r = {0};
 	const char *text;
 
-	if (call_daemon(call, ASK_SECONDS, "query-guest", guest_arguments(call->guest), &r, err) < 0)
+	if (call_daemon(call, ASK_SECONDS, "query-guest", guest_arguments(call->guest), &r, err) <
+		0)
 		return -1;
 	vars = variables(call, r.value);
 	if (call->host)
@@ -143,7 +145,8 @@ cmd_ssh_config(struct call *call, struct cij_error *err)
 	struct json_object *ssh;
 	const char *key, *path;
 
-	if (call_daemon(call, ASK_SECONDS, "query-guest", guest_arguments(call->guest), &r, err) < 0)
+	if (call_daemon(call, ASK_SECONDS, "query-guest", guest_arguments(call->guest), &r, err) <
+		0)
 		return -1;
 	ssh = cij_json_get(r.value, "ssh");
 	if (view_ssh_port(r.value) == 0) {
@@ -156,7 +159,8 @@ cmd_ssh_config(struct call *call, struct cij_error *err)
 	if (asprintf(&known, "%s/known_hosts", path ? path : "") < 0)
 		abort();
 	printf("Host %s\n", call->guest);
-	print_option("HostName", cij_json_str(ssh, "host") ? cij_json_str(ssh, "host") : "127.0.0.1");
+	print_option(
+		"HostName", cij_json_str(ssh, "host") ? cij_json_str(ssh, "host") : "127.0.0.1");
 	printf("  Port %lld\n", (long long)view_ssh_port(r.value));
 	print_option("User", cij_json_str(ssh, "user") ? cij_json_str(ssh, "user") : "root");
 	print_option("HostKeyAlias", call->guest);

@@ -231,7 +231,8 @@ const struct command commands[] = {
 		.flags = CMD_GUEST, .run = cmd_status},
 	{"create", "Guests",
 		"GUEST [--boot FILE] [--kernel FILE] [--initrd FILE] [--append STRING] "
-		"[--ssh-key FILE] [--user NAME] [--memory SIZE] [--cpus N] [--device TYPE[,KEY=VALUE…]]… "
+		"[--ssh-key FILE] [--user NAME] [--memory SIZE] [--cpus N] [--device "
+		"TYPE[,KEY=VALUE…]]… "
 		"[--set KEY=VALUE]…",
 		"define a new guest",
 		"Files are used where they are, by their full path. VALUE is JSON where it parses "
@@ -239,7 +240,8 @@ const struct command commands[] = {
 		"Example: cijqemuctl create emujoe --boot ./boot.qcow2 --memory 2G \\\n"
 		"             --device ocssd,num_grp=2,num_pu=4 --device nvme,size=8G \\\n"
 		"             --set devices.nvme0.mdts=7\n"
-		"         cijqemuctl create web --cloud-image debian-12-genericcloud-amd64.qcow2 \\\n"
+		"         cijqemuctl create web --cloud-image debian-12-genericcloud-amd64.qcow2 "
+		"\\\n"
 		"             --ssh-key ~/.ssh/id_ed25519.pub --disk 20G\n\n"
 		"Exit codes: 65 there is one already, a bad name, a missing file; 78 a bad "
 		"value.\n",

@@ -20,7 +20,6 @@ int host_connect_tcp(const char *address, int port, int64_t deadline, struct cij
  * Runs @command in the user's shell on that host with what @in holds as its stdin (-1: nothing).
  * Returns its output (heap, NUL behind it), or NULL with an error, with its stderr, when it failed.
  */
-char *host_run(
-	const char *command, int in, size_t *len, int64_t deadline, struct cij_error *err);
+char *host_run(const char *command, int in, size_t *len, int64_t deadline, struct cij_error *err);
 
 #endif

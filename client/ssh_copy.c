@@ -22,11 +22,12 @@ copy_target(const struct copy *c, const char *source, size_t n_sources, const ch
 
 	cij_text_clean(path, clean, sizeof(clean));
 	if (place != PLACE_FOLDER && n_sources > 1) {
-		cij_error_set(err, CIJ_E_BAD_REQUEST, "'%s' is no folder %s: several files need one",
-			clean, where);
+		cij_error_set(err, CIJ_E_BAD_REQUEST,
+			"'%s' is no folder %s: several files need one", clean, where);
 		return NULL;
 	}
-	if (place != PLACE_FOLDER && slash && !(place == PLACE_NONE && call_has(c->call, "recursive"))) {
+	if (place != PLACE_FOLDER && slash &&
+		!(place == PLACE_NONE && call_has(c->call, "recursive"))) {
 		cij_error_set(err, CIJ_E_BAD_REQUEST, "there is no folder '%s' %s", clean, where);
 		return NULL;
 	}
@@ -125,8 +126,7 @@ check_twice(const struct copy *c, const char *to, size_t first, struct cij_error
 
 /* A device in the guest is written to, a folder is not replaced by a file. */
 static int
-look_at_target(
-	struct copy *c, struct sftp *sftp, struct item *item, struct cij_error *err)
+look_at_target(struct copy *c, struct sftp *sftp, struct item *item, struct cij_error *err)
 {
 	char clean[256];
 	enum place place;
@@ -183,8 +183,8 @@ pull_by_sftp(struct copy *c, struct sftp *sftp, char **sources, size_t n, const 
 
 /* By SFTP where the guest has it, else through tar. */
 static int
-copy_by_what_there_is(struct copy *c, char **sources, size_t n, const char *path,
-	enum place place, struct cij_error *err)
+copy_by_what_there_is(struct copy *c, char **sources, size_t n, const char *path, enum place place,
+	struct cij_error *err)
 {
 	struct sftp *sftp = sftp_new_on(&c->link, err);
 	int rc;

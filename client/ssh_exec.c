@@ -55,8 +55,8 @@ read_script(const char *path, struct cij_error *err)
 static int
 send_script(struct ssh_link *l, char *path, size_t size, struct cij_error *err)
 {
-	static const char line[] =
-		"umask 077; f=$(mktemp) && cat >\"$f\" && chmod 700 \"$f\" && printf '%s\\n' \"$f\"";
+	static const char line[] = "umask 077; f=$(mktemp) && cat >\"$f\" && chmod 700 \"$f\" && "
+				   "printf '%s\\n' \"$f\"";
 	_cleanup_free_ char *out = NULL;
 	int code = ssh_link_feed(l, line, script.text, script.len, &out, err);
 
@@ -115,7 +115,8 @@ exec_one(struct call *call, struct cij_error *err)
 	_cleanup_free_ char *line = NULL;
 	struct ssh_tty terminal;
 
-	/* The script goes first: dropbear ends a channel on which nothing runs when another ends. */
+	/* The script goes first: dropbear ends a channel on which nothing runs when another ends.
+	 */
 	if (ssh_link_login(&l, call, err) < 0)
 		return -1;
 	line = make_line(&l, call, err);

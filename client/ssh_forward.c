@@ -62,8 +62,8 @@ port_of(const char *text)
 static int
 listen_at(struct forward *f, const char *spec, struct cij_error *err)
 {
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-		.ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+	struct addrinfo hints = {
+		.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
 	struct listener *l = &f->listeners[f->n_listeners];
 	_cleanup_free_ char *copy = strdup(spec);
 	char *guest = strrchr(copy, ':'), *port, service[16];
@@ -98,15 +98,16 @@ listen_at(struct forward *f, const char *spec, struct cij_error *err)
 	if (l->fd >= 0)
 		(void)setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (l->fd < 0 || bind(l->fd, found->ai_addr, found->ai_addrlen) < 0 ||
-		listen(l->fd, 128) < 0 || getsockname(l->fd, (struct sockaddr *)&bound, &size) < 0) {
+		listen(l->fd, 128) < 0 ||
+		getsockname(l->fd, (struct sockaddr *)&bound, &size) < 0) {
 		rc = errno;
 		freeaddrinfo(found);
 		return cij_error_errno(
 			err, CIJ_E_FAILED, rc, "cannot listen on %s port %s", address, port);
 	}
 	freeaddrinfo(found);
-	(void)getnameinfo((struct sockaddr *)&bound, size, NULL, 0, service, sizeof(service),
-		NI_NUMERICSERV);
+	(void)getnameinfo(
+		(struct sockaddr *)&bound, size, NULL, 0, service, sizeof(service), NI_NUMERICSERV);
 	snprintf(l->address, sizeof(l->address), "%s:%s", address, service);
 	f->n_listeners++;
 	return 0;
@@ -224,8 +225,8 @@ tell(struct forward *f)
 		const struct listener *l = &f->listeners[i];
 
 		if (f->call->json)
-			printf("{\"listen\": \"%s\", \"guest\": \"%s\", \"port\": %d}\n", l->address,
-				f->call->guest, l->guest_port);
+			printf("{\"listen\": \"%s\", \"guest\": \"%s\", \"port\": %d}\n",
+				l->address, f->call->guest, l->guest_port);
 		else
 			printf("%s leads to port %d of %s\n", l->address, l->guest_port,
 				f->call->guest);

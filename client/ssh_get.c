@@ -197,8 +197,8 @@ sftp_plan(struct copy *copy, struct sftp *sftp, const char *from, const char *to
 		return cij_error_set(err, CIJ_E_BAD_REQUEST, "%s: there is no '%s' in the guest",
 			copy->call->guest, clean);
 	if (S_ISDIR(attrs.mode) && !call_has(copy->call, "recursive")) {
-		cij_error_set(err, CIJ_E_BAD_REQUEST, "%s: '%s' is a folder", copy->call->guest,
-			clean);
+		cij_error_set(
+			err, CIJ_E_BAD_REQUEST, "%s: '%s' is a folder", copy->call->guest, clean);
 		return cij_error_hint(err, "-r copies folders");
 	}
 	item = plan_add(&copy->plan, S_ISDIR(attrs.mode) ? ITEM_FOLDER : ITEM_FILE, strdup(from),
@@ -423,8 +423,10 @@ fill(struct pulling *all)
 			all->next++;
 		if (all->next == plan->n)
 			return;
-		all->gets[i] = (struct get){
-			.all = all, .item = &plan->items[all->next++], .end = -1, .file = {.fd = -1}};
+		all->gets[i] = (struct get){.all = all,
+			.item = &plan->items[all->next++],
+			.end = -1,
+			.file = {.fd = -1}};
 		all->copy->current = all->gets[i].item->from;
 		all->n_gets++;
 	}
@@ -444,8 +446,8 @@ pull_files(struct pulling *all, struct cij_error *err)
 			if (g->state == GET_OVER && !g->asked && g->reads == 0)
 				get_end(g);
 		}
-		if (all->n_gets > 0 && (copy_tick(all->copy, err) < 0 ||
-					       sftp_step(all->sftp, 100, err) < 0))
+		if (all->n_gets > 0 &&
+			(copy_tick(all->copy, err) < 0 || sftp_step(all->sftp, 100, err) < 0))
 			return -1;
 	} while (all->n_gets > 0 || all->next < all->copy->plan.n);
 	return 0;

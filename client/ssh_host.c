@@ -7,7 +7,6 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-
 #include "client/args.h"
 #include "client/clock.h"
 #include "client/host.h"
@@ -44,8 +43,8 @@ take_answer(int fd, int64_t deadline, const char *step, struct cij_error *err)
 		ssize_t n;
 
 		if (poll(&wait, 1, clock_left(deadline)) == 0)
-			return cij_error_set(err, CIJ_E_TIMEOUT, "%s: %s: no answer in time",
-				host_name, step);
+			return cij_error_set(
+				err, CIJ_E_TIMEOUT, "%s: %s: no answer in time", host_name, step);
 		n = recv(fd, &a, sizeof(a), MSG_WAITALL);
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -80,8 +79,8 @@ dial(enum relay_kind kind, const char *text, int64_t deadline, struct cij_error 
 	int pair[2];
 
 	if (strlen(text) >= sizeof(request.text))
-		return cij_error_set(err, CIJ_E_BAD_REQUEST, "%s: too long a path or command",
-			host_name);
+		return cij_error_set(
+			err, CIJ_E_BAD_REQUEST, "%s: too long a path or command", host_name);
 	strcpy(request.text, text);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return cij_error_errno(err, CIJ_E_FAILED, errno, "cannot make a socket");
@@ -120,7 +119,8 @@ host_connect_tcp(const char *address, int port, int64_t deadline, struct cij_err
 	return dial(RELAY_TCP, text, deadline, err);
 }
 
-/* Moves what @in holds to @fd, without filling up both directions. Returns 0 when it is at its end. */
+/* Moves what @in holds to @fd, without filling up both directions. Returns 0 when it is at its end.
+ */
 static int
 feed(int fd, int in, int64_t deadline)
 {

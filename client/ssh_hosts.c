@@ -132,7 +132,7 @@ settle(struct asked *a)
 	while (waitpid(a->pid, &status, 0) < 0 && errno == EINTR)
 		continue;
 	a->code = err.class != CIJ_E_NONE ? cij_error_exit_code(err.class)
-		  : WIFEXITED(status)	  ? WEXITSTATUS(status)
+		  : WIFEXITED(status)     ? WEXITSTATUS(status)
 					  : 1;
 	if (a->code != 0)
 		return;

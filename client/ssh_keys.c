@@ -188,8 +188,7 @@ ask_passphrase(const char *prompt, char *buf, size_t len, int echo, int verify, 
 static int
 try_configured(struct ssh_link *l, struct tried *tried, struct cij_error *err)
 {
-	struct ssh_callbacks_struct callbacks = {
-		.userdata = l, .auth_function = ask_passphrase};
+	struct ssh_callbacks_struct callbacks = {.userdata = l, .auth_function = ask_passphrase};
 	int rc;
 
 	ssh_callbacks_init(&callbacks);

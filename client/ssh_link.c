@@ -175,7 +175,7 @@ ssh_link_tcp(struct ssh_link *l, const char *host, int port, struct cij_error *e
 		return fd;
 	return cij_error_errno(err,
 		fault == ETIMEDOUT ? CIJ_E_TIMEOUT
-		: l->own_host	   ? CIJ_E_UNREACHABLE
+		: l->own_host      ? CIJ_E_UNREACHABLE
 				   : CIJ_E_FAILED,
 		fault, "%s: cannot connect to %s", l->guest, l->where);
 }
@@ -221,8 +221,8 @@ ssh_link_handshake(struct ssh_link *l, struct cij_error *err)
 	if (!ssh_get_serverbanner(l->session)) {
 		cij_error_set(err, class, "%s: %s closed the connection without an SSH banner",
 			l->guest, l->where);
-		return cij_error_hint(
-			err, "is an SSH server running %s?", l->own_host ? "there" : "in the guest");
+		return cij_error_hint(err, "is an SSH server running %s?",
+			l->own_host ? "there" : "in the guest");
 	}
 	ssh_link_failed(l, "the SSH key exchange", err);
 	err->class = class;
@@ -423,8 +423,8 @@ helper_step(struct ssh_link *l, struct helper *h, struct cij_error *err)
 
 	while (h->in_left > 0 && ssh_channel_window_size(h->channel) > 0 &&
 		!(ssh_get_poll_flags(l->session) & SSH_WRITE_PENDING)) {
-		n = ssh_channel_write(h->channel, h->in,
-			h->in_left < HELPER_BLOCK ? h->in_left : HELPER_BLOCK);
+		n = ssh_channel_write(
+			h->channel, h->in, h->in_left < HELPER_BLOCK ? h->in_left : HELPER_BLOCK);
 		if (n <= 0)
 			break;
 		h->in += n;
@@ -444,7 +444,8 @@ helper_step(struct ssh_link *l, struct helper *h, struct cij_error *err)
 		h->len += n;
 	h->out[h->len] = '\0';
 	if (h->len > RUN_OUTPUT_MAX)
-		return cij_error_set(err, CIJ_E_FAILED, "%s: a command prints without end", l->guest);
+		return cij_error_set(
+			err, CIJ_E_FAILED, "%s: a command prints without end", l->guest);
 	if (n > 0)
 		return helper_step(l, h, err);
 	return n == SSH_ERROR || ssh_channel_is_eof(h->channel) ||

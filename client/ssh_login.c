@@ -84,7 +84,8 @@ set_options(struct ssh_link *l, const struct spec *s, struct cij_error *err)
 		(s->port && ssh_options_set(l->session, SSH_OPTIONS_PORT, &s->port) < 0))
 		return ssh_link_failed(l, "setting up SSH", err);
 	if (ssh_options_parse_config(l->session, NULL) < 0)
-		return cij_error_set(err, CIJ_E_FAILED, "%s: ~/.ssh/config cannot be read", l->guest);
+		return cij_error_set(
+			err, CIJ_E_FAILED, "%s: ~/.ssh/config cannot be read", l->guest);
 	if ((s->user && ssh_options_set(l->session, SSH_OPTIONS_USER, s->user) < 0) ||
 		(s->port && ssh_options_set(l->session, SSH_OPTIONS_PORT, &s->port) < 0) ||
 		ssh_options_set(l->session, SSH_OPTIONS_PROCESS_CONFIG, &(bool){false}) < 0)

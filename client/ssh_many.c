@@ -182,9 +182,11 @@ text_to_json(const struct stream_text *t)
 		abort();
 	while (i < t->len) {
 		unsigned char c = t->buf[i];
-		size_t n = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : c >= 0xe0 && c < 0xf0 ? 3
-				      : c >= 0xf0 && c < 0xf5 ? 4
-							       : 0;
+		size_t n = c < 0x80                ? 1
+			   : c >= 0xc2 && c < 0xe0 ? 2
+			   : c >= 0xe0 && c < 0xf0 ? 3
+			   : c >= 0xf0 && c < 0xf5 ? 4
+						   : 0;
 		bool good = n > 0 && i + n <= t->len;
 
 		for (size_t k = 1; good && k < n; k++)
@@ -299,9 +301,8 @@ expand(struct many *m, char **names, size_t n, struct cij_error *err)
 			return guest_missing(ref, err);
 		if (ref->state && strcmp(ref->state, "running") != 0)
 			continue;
-		m->items[m->n++] = (struct one){.guest = ref->name,
-			.out = {{.fd = -1}, {.fd = -1}},
-			.code = -1};
+		m->items[m->n++] = (struct one){
+			.guest = ref->name, .out = {{.fd = -1}, {.fd = -1}}, .code = -1};
 		if ((int)strlen(ref->name) > m->width)
 			m->width = (int)strlen(ref->name);
 	}

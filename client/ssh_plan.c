@@ -147,8 +147,8 @@ add_one(struct scan *s, const char *from, const char *to, const struct stat *st)
 		s->skip(s->arg, from, "is no file, folder or link: left out");
 		return -1;
 	}
-	item = plan_add(s->plan, S_ISDIR(st->st_mode) ? ITEM_FOLDER : ITEM_FILE, strdup(from),
-		strdup(to));
+	item = plan_add(
+		s->plan, S_ISDIR(st->st_mode) ? ITEM_FOLDER : ITEM_FILE, strdup(from), strdup(to));
 	item->mode = st->st_mode & 0777;
 	item->size = S_ISREG(st->st_mode) ? st->st_size : S_ISBLK(st->st_mode) ? -1 : 0;
 	item->atime = (uint32_t)st->st_atim.tv_sec;

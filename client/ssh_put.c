@@ -213,7 +213,8 @@ write_block(struct put *p)
 			p->all->sftp, &p->handle, p->at, (uint32_t)block, on_written, p);
 		n = pread(p->fd, buf, block, p->at);
 		if (n != (ssize_t)block) {
-			/* The request is on its way with a length: fill it, and let the file fail. */
+			/* The request is on its way with a length: fill it, and let the file fail.
+			 */
 			memset(buf + (n > 0 ? n : 0), 0, block - (n > 0 ? n : 0));
 			put_fail(p, n < 0 ? strerror(errno) : "was changed while it was read");
 			n = (ssize_t)block;
@@ -477,8 +478,7 @@ on_link(void *arg, const struct sftp_answer *a)
 	struct ask *ask = arg;
 
 	if (a->status == SFTP_OK) {
-		sftp_rename_async(
-			ask->all->sftp, ask->part, ask->item->to, on_link_named, ask);
+		sftp_rename_async(ask->all->sftp, ask->part, ask->item->to, on_link_named, ask);
 		return;
 	}
 	ask->all->waiting--;

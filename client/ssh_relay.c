@@ -80,7 +80,8 @@ conn_free(struct relay *r, struct conn *c)
 	free(c);
 }
 
-/* The request of a client, with its end of the socket pair. Returns 0 when there is none any more. */
+/* The request of a client, with its end of the socket pair. Returns 0 when there is none any more.
+ */
 static int
 receive_request(struct relay *r)
 {

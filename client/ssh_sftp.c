@@ -398,7 +398,8 @@ take_packets(struct sftp *s)
 
 /* Channel data goes straight into our buffer: libssh's own would copy it twice more. */
 static int
-on_data(ssh_session session, ssh_channel channel, void *data, uint32_t len, int is_stderr, void *arg)
+on_data(ssh_session session, ssh_channel channel, void *data, uint32_t len, int is_stderr,
+	void *arg)
 {
 	struct sftp *s = arg;
 
@@ -438,8 +439,8 @@ sftp_step(struct sftp *s, int ms, struct cij_error *err)
 		(void)ssh_event_dopoll(s->event, 0);
 	(void)take_packets(s);
 	if (s->bad)
-		return cij_error_set(err, CIJ_E_FAILED, "%s: its SFTP server talks nonsense",
-			s->link->guest);
+		return cij_error_set(
+			err, CIJ_E_FAILED, "%s: its SFTP server talks nonsense", s->link->guest);
 	if (ssh_channel_is_closed(s->channel) || ssh_channel_is_eof(s->channel) ||
 		!ssh_is_connected(s->link->session))
 		return cij_error_set(
@@ -740,7 +741,8 @@ sftp_new_on(struct ssh_link *l, struct cij_error *err)
 	while ((rc = ssh_channel_request_sftp(s->channel)) == SSH_AGAIN)
 		if (ssh_link_wait(l, "asking for SFTP", err) < 0)
 			break;
-	/* dropbear says yes and then finds no program to run: the channel ends without a greeting. */
+	/* dropbear says yes and then finds no program to run: the channel ends without a greeting.
+	 */
 	if (rc == SSH_OK && greet(s, err) == 0)
 		return s;
 	if (rc != SSH_AGAIN && err->class != CIJ_E_TIMEOUT && !s->greeted && !s->bad &&

@@ -85,8 +85,7 @@ void sftp_setstat_async(
 void sftp_mkdir_async(struct sftp *s, const char *path, mode_t mode, sftp_fn *fn, void *arg);
 void sftp_remove_async(struct sftp *s, const char *path, sftp_fn *fn, void *arg);
 /* Over what is there, where the server can; else it must not be there. */
-void sftp_rename_async(
-	struct sftp *s, const char *from, const char *to, sftp_fn *fn, void *arg);
+void sftp_rename_async(struct sftp *s, const char *from, const char *to, sftp_fn *fn, void *arg);
 bool sftp_renames_over(const struct sftp *s);
 void sftp_symlink_async(
 	struct sftp *s, const char *target, const char *path, sftp_fn *fn, void *arg);
@@ -94,9 +93,10 @@ void sftp_readlink_async(struct sftp *s, const char *path, sftp_fn *fn, void *ar
 void sftp_opendir_async(struct sftp *s, const char *path, sftp_fn *fn, void *arg);
 void sftp_readdir_async(struct sftp *s, const struct sftp_handle *h, sftp_fn *fn, void *arg);
 
-/* Takes the next name out of a folder's (or link's) answer. Returns false when it makes no sense. */
-bool sftp_next_name(struct sftp_answer *answer, const char **name, size_t *len,
-	struct sftp_attrs *attrs);
+/* Takes the next name out of a folder's (or link's) answer. Returns false when it makes no sense.
+ */
+bool sftp_next_name(
+	struct sftp_answer *answer, const char **name, size_t *len, struct sftp_attrs *attrs);
 
 /* Keeps an answer's handle; false for one that is none. */
 bool sftp_keep_handle(struct sftp_handle *h, const struct sftp_answer *answer);

@@ -21,8 +21,7 @@ int ssh_stream_write(
 	struct ssh_stream *stream, const char *data, size_t len, struct cij_error *err);
 
 /* The next bytes of its stdout; 0 = its end. */
-ssize_t ssh_stream_read(
-	struct ssh_stream *stream, char *buf, size_t size, struct cij_error *err);
+ssize_t ssh_stream_read(struct ssh_stream *stream, char *buf, size_t size, struct cij_error *err);
 
 /* What it said last, clean, without the newline behind it. Returns @buf. */
 const char *ssh_stream_words(const struct ssh_stream *stream, char *buf, size_t size);

@@ -51,7 +51,8 @@ put_checksum(struct header *h)
 }
 
 static void
-fill_header(struct header *h, char type, const char *name, mode_t mode, int64_t size, uint32_t mtime)
+fill_header(
+	struct header *h, char type, const char *name, mode_t mode, int64_t size, uint32_t mtime)
 {
 	memset(h, 0, sizeof(*h));
 	memcpy(h->name, name, strnlen(name, sizeof(h->name)));
@@ -99,8 +100,8 @@ tar_header(const struct tar_entry *e, size_t *len)
 	if (target > sizeof(h->linkname))
 		at = put_long(at, 'K', e->target);
 	h = (struct header *)at;
-	fill_header(h, types[e->kind], e->path, e->mode, e->kind == TAR_FILE ? e->size : 0,
-		e->mtime);
+	fill_header(
+		h, types[e->kind], e->path, e->mode, e->kind == TAR_FILE ? e->size : 0, e->mtime);
 	if (e->target)
 		memcpy(h->linkname, e->target, target < 100 ? target : 100);
 	put_checksum(h);
@@ -157,7 +158,8 @@ tar_reader_at_end(const struct tar_reader *r)
 static int
 nonsense(struct cij_error *err, const char *what)
 {
-	return cij_error_set(err, CIJ_E_FAILED, "what tar in the guest gives is no archive: %s", what);
+	return cij_error_set(
+		err, CIJ_E_FAILED, "what tar in the guest gives is no archive: %s", what);
 }
 
 /* A number of a header; -1 for what is none. */

@@ -43,8 +43,7 @@ struct tar_reader *tar_reader_new(const struct tar_events *events, void *arg);
 void tar_reader_free(struct tar_reader *reader);
 
 /* Takes in bytes. Returns 0, or -1 with an error: of an event, or for what is no archive. */
-int tar_reader_feed(
-	struct tar_reader *reader, const char *data, size_t len, struct cij_error *err);
+int tar_reader_feed(struct tar_reader *reader, const char *data, size_t len, struct cij_error *err);
 
 /* Whether the archive's end has come, so that it is whole. */
 bool tar_reader_at_end(const struct tar_reader *reader);

@@ -165,8 +165,7 @@ entry_target(struct unpack *u, const char *path)
 			if (!path_name_is_safe(at, n) ||
 				(strcmp(to, u->top) != 0 && lstat(to, &st) == 0 &&
 					!S_ISDIR(st.st_mode))) {
-				copy_fail(u->copy, path,
-					"its path leads elsewhere: left out");
+				copy_fail(u->copy, path, "its path leads elsewhere: left out");
 				free(to);
 				return NULL;
 			}
@@ -191,7 +190,7 @@ static void
 fail_here(struct unpack *u, const char *to)
 {
 	copy_fail(u->copy, to,
-		errno == ELOOP	  ? "there is a link of that name: not followed"
+		errno == ELOOP    ? "there is a link of that name: not followed"
 		: errno == EISDIR ? "there is a folder of that name"
 				  : strerror(errno));
 }

@@ -71,7 +71,8 @@ place_there(struct copy *c, const char *path, enum place *place, struct cij_erro
 	int code;
 
 	if (asprintf(&line,
-		    "if [ -d %s ]; then echo folder; elif [ -f %s ]; then echo file; elif [ -e %s ]; "
+		    "if [ -d %s ]; then echo folder; elif [ -f %s ]; then echo file; elif [ -e %s "
+		    "]; "
 		    "then echo other; else echo none; fi",
 		    name, name, name) < 0)
 		abort();
@@ -83,7 +84,8 @@ place_there(struct copy *c, const char *path, enum place *place, struct cij_erro
 		}
 	if (code < 0)
 		return -1;
-	return cij_error_set(err, CIJ_E_FAILED, "%s: its shell does not understand us", c->call->guest);
+	return cij_error_set(
+		err, CIJ_E_FAILED, "%s: its shell does not understand us", c->call->guest);
 }
 
 /* The part of the script that moves one source into place. */
@@ -238,7 +240,8 @@ send_file(struct ssh_stream *s, struct item *item, struct cij_error *err)
 static int
 send_item(struct ssh_stream *s, struct item *item, struct cij_error *err)
 {
-	struct tar_entry e = {TAR_FOLDER, item->to, item->target, item->mode | 0700, 0, item->mtime};
+	struct tar_entry e = {
+		TAR_FOLDER, item->to, item->target, item->mode | 0700, 0, item->mtime};
 
 	switch (item->kind) {
 	case ITEM_FILE:
@@ -255,7 +258,8 @@ send_item(struct ssh_stream *s, struct item *item, struct cij_error *err)
 	return 0;
 }
 
-/* The archive: all items, the folders once more with their own modes and times, the mark, the end. */
+/* The archive: all items, the folders once more with their own modes and times, the mark, the end.
+ */
 static int
 send_archive(struct ssh_stream *s, struct cij_error *err)
 {
@@ -292,13 +296,12 @@ judge(const struct ssh_stream *s, int code, struct cij_error *err)
 	said = ssh_stream_words(s, words, sizeof(words));
 	if (code == 81)
 		return cij_error_set(err, CIJ_E_BAD_REQUEST,
-			"%s: the folder is not there or may not be entered: %s", guest,
-			said);
+			"%s: the folder is not there or may not be entered: %s", guest, said);
 	if (code == 127 || code == 84)
 		return cij_error_set(err, CIJ_E_FAILED,
 			"%s: tar in the guest failed (is its disk full?): %s", guest, said);
-	return cij_error_set(err, CIJ_E_FAILED, "%s: it could not be put into place: %s", guest,
-		said);
+	return cij_error_set(
+		err, CIJ_E_FAILED, "%s: it could not be put into place: %s", guest, said);
 }
 
 /* A device or FIFO in the guest: written to where it is. */
@@ -318,8 +321,7 @@ push_in_place(struct copy *c, const char *source, const char *path, struct cij_e
 	c->counted = S_ISREG(st.st_mode);
 	if (asprintf(&line, "exec cat > %s", name) < 0)
 		abort();
-	if (ssh_stream_open(&s, c, line, err) == 0 &&
-		send_data(&s, fd, source, -1, err) == 0)
+	if (ssh_stream_open(&s, c, line, err) == 0 && send_data(&s, fd, source, -1, err) == 0)
 		code = ssh_stream_finish(&s, err);
 	c->files_done += code == 0;
 	ssh_stream_close(&s);

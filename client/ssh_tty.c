@@ -62,8 +62,7 @@ on_resize(struct ssh_link *l)
 }
 
 int
-ssh_tty_request(
-	struct ssh_tty *tty, struct ssh_link *l, struct pump *p, struct cij_error *err)
+ssh_tty_request(struct ssh_tty *tty, struct ssh_link *l, struct pump *p, struct cij_error *err)
 {
 	const char *term = getenv("TERM");
 	int columns, rows, rc;

@@ -20,8 +20,8 @@ enum guest_pin {
 
 /*
  * Compares @key ("ssh-ed25519 AAAA…") with the one pinned for the guest's boot image, and pins it
- * where there is none or @replace. *@known (heap; may be NULL): the pinned one until now. Returns 0,
- * or -1 with BadRequest for what is no key and NoResources when it cannot be written.
+ * where there is none or @replace. *@known (heap; may be NULL): the pinned one until now. Returns
+ * 0, or -1 with BadRequest for what is no key and NoResources when it cannot be written.
  */
 int guest_pin_host_key(struct guest *guest, const char *key, bool replace, enum guest_pin *pin,
 	char **known, struct cij_error *err);

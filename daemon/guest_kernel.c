@@ -71,8 +71,7 @@ copy_block(struct kernel_job *job, struct cij_error *err)
 	if (n < 0)
 		return cij_error_errno(err, CIJ_E_BAD_REQUEST, errno, "cannot read the kernel");
 	if (n > 0 && write_all(job->out, job->buf, n) < 0)
-		return cij_error_errno(
-			err, CIJ_E_NO_RESOURCES, errno, "cannot write the kernel");
+		return cij_error_errno(err, CIJ_E_NO_RESOURCES, errno, "cannot write the kernel");
 	if (n > 0)
 		return 1;
 	if (fchmod(job->out, 0644) < 0 ||

@@ -128,8 +128,9 @@ on_deadline(evutil_socket_t fd, short what, void *arg)
 
 	if (waiter->done)
 		return;
-	cij_error_set(&waiter->err, CIJ_E_TIMEOUT, "guest '%s' is not %s after %g s: it is %s%s%s%s",
-		guest->name, want_words[waiter->want], waiter->seconds, gstate_name(guest->state),
+	cij_error_set(&waiter->err, CIJ_E_TIMEOUT,
+		"guest '%s' is not %s after %g s: it is %s%s%s%s", guest->name,
+		want_words[waiter->want], waiter->seconds, gstate_name(guest->state),
 		guest->hung ? ", its monitor is mute" : "", boots ? "; " : "",
 		boots ? guest_boot_phase(guest) : "");
 	waiter_done(waiter);

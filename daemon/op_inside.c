@@ -72,8 +72,8 @@ ssh_pin(struct request *request)
 	enum guest_pin pin;
 
 	if (check_run(request, args->run, &err) < 0 ||
-		guest_pin_host_key(
-			request->guest, args->key, args->replace, &pin, &known, &err) < 0) {
+		guest_pin_host_key(request->guest, args->key, args->replace, &pin, &known, &err) <
+			0) {
 		request_fail(request, &err);
 		return;
 	}
@@ -121,8 +121,7 @@ open_kernel(const struct request *request, const char *path, struct cij_error *e
 
 	cij_text_clean(path, clean, sizeof(clean));
 	if (path[0] != '/')
-		return cij_error_set(
-			err, CIJ_E_BAD_REQUEST, "'path': '%s' is no full path", clean);
+		return cij_error_set(err, CIJ_E_BAD_REQUEST, "'path': '%s' is no full path", clean);
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
 		return cij_error_errno(err, CIJ_E_BAD_REQUEST, errno, "'path': '%s'", clean);

@@ -350,14 +350,13 @@ static const char *
 boot_id(void)
 {
 	static char id[40];
-	_cleanup_fclose_ FILE *file = NULL;
+	_cleanup_free_ char *text = NULL;
+	size_t len;
 
 	if (*id)
 		return id;
-	file = fopen("/proc/sys/kernel/random/boot_id", "re");
-	if (!file || !fgets(id, sizeof(id), file))
-		strcpy(id, "?");
-	id[strcspn(id, "\n")] = '\0';
+	text = file_read_at(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, &len, NULL);
+	snprintf(id, sizeof(id), "%.*s", (int)strcspn(text ? text : "?", "\n"), text ? text : "?");
 	return id;
 }
 

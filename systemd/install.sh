@@ -14,6 +14,8 @@ if [ -z "${DESTDIR-}" ] && [ "$(id -u)" != 0 ]; then
 	exit 0
 fi
 
+: "${bindir:?}" "${userunitdir:?}" "${sysusersdir:?}" "${tmpfilesdir:?}"
+
 # SOURCE TARGET
 files="
 cijqemud.service.in $unitdir/cijqemud.service

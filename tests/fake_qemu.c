@@ -277,7 +277,7 @@ forward(struct fake *f, const char *line)
 	if (f->elsewhere)
 		; /* as if it listened */
 	else if (fd < 0 || f->n_ports == PORTS_MAX ||
-		bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 8) < 0) {
+		 bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 8) < 0) {
 		close(fd);
 		return failed;
 	}
