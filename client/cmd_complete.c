@@ -355,6 +355,14 @@ has_actions(const struct command *command)
 	return islower((unsigned char)command->synopsis[0]);
 }
 
+/* Whether every operand is a guest. */
+static bool
+takes_many(const struct command *command)
+{
+	return command->flags & CMD_GUESTS || mentions(command, "GUEST…") ||
+	       (mentions(command, "GLOB") && !(command->flags & CMD_GUEST));
+}
+
 static void
 offer_action_operand(const struct completion *c)
 {
@@ -384,8 +392,7 @@ offer_operand(const struct completion *c)
 		return; /* a name that is not there yet */
 	else if (has_actions(command))
 		offer_action_operand(c);
-	else if (command->flags & CMD_GUESTS || mentions(command, "GLOB") ||
-		 mentions(command, "GUEST…") || (n == 0 && mentions(command, "GUEST")))
+	else if (takes_many(command) || (n == 0 && mentions(command, "GUEST")))
 		offer_guests(c);
 	else if (n > 0 && mentions(command, "KEY=VALUE"))
 		offer_settings(c, c->operands[0]);
@@ -475,7 +482,7 @@ complete(struct completion *c)
 int
 cmd_complete(struct call *call, struct cij_error *err)
 {
-	struct completion c = {.word = "", .socket = call->socket};
+	struct completion c = {.word = "", .socket = call->socket, .away = call->host != NULL};
 	size_t n = call->n_args;
 
 	c.operands = calloc(n + 1, sizeof(*c.operands));

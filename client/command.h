@@ -33,6 +33,7 @@ enum command_flag {
 	CMD_MAYBE_GUEST = 1 << 5, /* as CMD_GUEST, but with none named all are meant */
 	CMD_MANY = 1 << 6, /* with CMD_WORDS: all operands in front of "--" are guests or globs */
 	CMD_HOSTS = 1 << 7, /* may be done on several hosts at once */
+	CMD_HERE = 1 << 8, /* is done here, whatever --host names */
 };
 
 #define CMD_ANY SIZE_MAX

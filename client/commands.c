@@ -531,10 +531,11 @@ const struct command commands[] = {
 		"Example: cijqemuctl host down --force-after 30\n",
 		.min_args = 1, .max_args = 1, .options = host_options, .run = cmd_host},
 	{"help", "Other", "[COMMAND]", "this list, or how one command is used",
-		"Example: cijqemuctl help console\n", .max_args = 1, .run = cmd_help},
+		"Example: cijqemuctl help console\n", .flags = CMD_HERE, .max_args = 1,
+		.run = cmd_help},
 	/* For the shells' completion scripts alone: no group, not in the list. */
 	{"_complete", NULL, "-- [WORD…]", "what may stand where the last WORD does", NULL,
-		.max_args = CMD_ANY, .run = cmd_complete},
+		.flags = CMD_HERE, .max_args = CMD_ANY, .run = cmd_complete},
 	{NULL},
 };
 

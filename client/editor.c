@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <histedit.h>
+#include <limits.h>
 #include <locale.h>
 #include <poll.h>
 #include <stdio.h>
@@ -264,31 +265,37 @@ complete_word(EditLine *el, wint_t key)
 
 /* History */
 
+/* Makes the folder and those above it; what fails shows when a file is made in it. */
+static void
+make_folder(char *path)
+{
+	for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		(void)mkdir(path, 0700);
+		*slash = '/';
+	}
+	(void)mkdir(path, 0700);
+}
+
+/* The history's file, on the heap; NULL where there is no place for it. */
 static char *
 history_file(const char *name)
 {
 	const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-	_cleanup_free_ char *folder = NULL;
-	char *path = NULL;
+	char path[PATH_MAX];
 	int n;
 
 	if (state && *state == '/')
-		n = asprintf(&folder, "%s/cijqemu", state);
+		n = snprintf(path, sizeof(path), "%s/cijqemu", state);
 	else if (home && *home == '/')
-		n = asprintf(&folder, "%s/.local/state/cijqemu", home);
+		n = snprintf(path, sizeof(path), "%s/.local/state/cijqemu", home);
 	else
 		return NULL;
-	if (n < 0)
-		abort();
-	for (char *slash = strchr(folder + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-		*slash = '\0';
-		(void)mkdir(folder, 0700);
-		*slash = '/';
-	}
-	(void)mkdir(folder, 0700);
-	if (asprintf(&path, "%s/%s", folder, name) < 0)
-		abort();
-	return path;
+	if (n + 1 + strlen(name) >= sizeof(path))
+		return NULL;
+	make_folder(path);
+	snprintf(path + n, sizeof(path) - n, "/%s", name);
+	return strdup(path);
 }
 
 static void

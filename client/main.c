@@ -43,7 +43,7 @@ main(int argc, char **argv)
 	} else {
 		if (call.quiet)
 			out_be_quiet();
-		rc = host_begin(&call, &code, &err);
+		rc = call.command->flags & CMD_HERE ? 0 : host_begin(&call, &code, &err);
 		if (rc == 0)
 			code = call.command->run(&call, &err);
 		else if (rc < 0)

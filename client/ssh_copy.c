@@ -11,6 +11,9 @@
 #include "client/term.h"
 #include "proto/text.h"
 
+/* A connection that was lost before anything was copied is made anew this often. */
+#define TRIES 3
+
 char *
 copy_target(const struct copy *c, const char *source, size_t n_sources, const char *path,
 	enum place place, struct cij_error *err)
@@ -203,6 +206,8 @@ copy_by_what_there_is(struct copy *c, char **sources, size_t n, const char *path
 	rc = c->push ? push_by_sftp(c, sftp, sources, n, path, err)
 		     : pull_by_sftp(c, sftp, sources, n, path, place, err);
 	sftp_free_all(sftp);
+	free(c->work);
+	c->work = NULL;
 	return rc;
 }
 
@@ -230,7 +235,18 @@ copy_run(struct copy *c, struct cij_error *err)
 		return -1;
 	/* From here on there is something to be put in order when we are interrupted. */
 	term_catch();
-	return copy_by_what_there_is(c, sources, n, path, place, err);
+	for (int i = 1;; i++) {
+		int rc = copy_by_what_there_is(c, sources, n, path, place, err);
+
+		/* dropbear may hang up between two commands: nothing has been copied then. */
+		if (rc == 0 || i == TRIES || term_caught() || c->bytes_done > 0 ||
+			c->files_done > 0 || ssh_is_connected(c->link.session))
+			return rc;
+		plan_clear(&c->plan);
+		ssh_link_close(&c->link);
+		if (ssh_link_login(&c->link, c->call, err) < 0)
+			return -1;
+	}
 }
 
 static int

@@ -21,6 +21,7 @@ struct copy {
 	const char *current; /* weak: the file under way, or NULL */
 	int64_t began, last_shown, last_moved, last_bytes;
 	enum cij_error_class class; /* of the first failure */
+	void *work; /* what requests under way point to: freed when SFTP is over */
 };
 
 /* One item could not be copied: tells why; the others go on. */

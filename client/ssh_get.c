@@ -492,6 +492,7 @@ sftp_pull(struct copy *copy, struct sftp *sftp, struct cij_error *err)
 
 	if (!all)
 		abort();
+	copy->work = all;
 	all->copy = copy;
 	all->sftp = sftp;
 	make_folders(copy);
@@ -501,7 +502,5 @@ sftp_pull(struct copy *copy, struct sftp *sftp, struct cij_error *err)
 			local_abandon(&all->gets[i].file);
 	if (rc == 0)
 		finish(copy);
-	if (sftp_under_way(sftp) == 0)
-		free(all);
 	return rc;
 }

@@ -155,9 +155,14 @@ read_all(int fd, size_t *len, int64_t deadline)
 		struct pollfd wait = {.fd = fd, .events = POLLIN};
 		ssize_t n;
 
-		if (*len + 1 == size)
-			buf = realloc(buf, size *= 2);
-		if (!buf || poll(&wait, 1, clock_left(deadline)) == 0)
+		if (*len + 1 == size) {
+			char *more = realloc(buf, size *= 2);
+
+			if (!more)
+				abort();
+			buf = more;
+		}
+		if (poll(&wait, 1, clock_left(deadline)) == 0)
 			break;
 		n = recv(fd, buf + *len, size - *len - 1, 0);
 		if (n < 0 && errno == EINTR)

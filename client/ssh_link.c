@@ -253,7 +253,7 @@ ssh_link_host_key(struct ssh_link *l)
 char *
 ssh_key_fingerprint(const char *text)
 {
-	const char *space = strchr(text, ' ');
+	const char *space = text ? strchr(text, ' ') : NULL;
 	_cleanup_free_ char *type = space ? strndup(text, space - text) : NULL;
 	_cleanup_free_ char *base64 = space ? strdup(space + 1) : NULL;
 	unsigned char *hash = NULL;
@@ -280,7 +280,7 @@ static int
 key_changed(struct ssh_link *l, const char *key, const char *known, struct cij_error *err)
 {
 	_cleanup_free_ char *now = ssh_key_fingerprint(key);
-	_cleanup_free_ char *was = known ? ssh_key_fingerprint(known) : NULL;
+	_cleanup_free_ char *was = ssh_key_fingerprint(known);
 
 	cij_error_set(err, CIJ_E_DENIED,
 		"%s: THE SSH HOST KEY HAS CHANGED: %s shows %s, pinned is %s. Nothing was sent",
@@ -321,6 +321,8 @@ check_identity(struct ssh_link *l, struct link *daemon, struct call *call, int64
 	if (strcmp(pin, "changed") == 0)
 		return key_changed(l, key, cij_json_str(r.value, "known"), err);
 	print = ssh_key_fingerprint(key);
+	if (!print)
+		print = strdup("of an unknown kind");
 	if (strcmp(pin, "replaced") == 0)
 		out_note("%s: its SSH host key is now %s", l->guest, print);
 	else if (call->verbose && strcmp(pin, "same") != 0)
@@ -465,6 +467,10 @@ helper_code(struct ssh_link *l, struct helper *h, struct cij_error *err)
 		if (ssh_link_wait(l, "a command's end", err) < 0)
 			return -1;
 	}
+	/* dropbear ends a channel that is opened before it is done with another. */
+	while (!ssh_channel_is_closed(h->channel) && ssh_is_connected(l->session))
+		if (ssh_link_wait(l, "a command's end", err) < 0)
+			return -1;
 	return code;
 }
 

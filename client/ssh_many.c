@@ -239,8 +239,8 @@ reap(struct many *m, struct one *one)
 static void
 step(struct many *m)
 {
-	struct pollfd fds[2 * PARALLEL_MAX];
-	struct one *whose[2 * PARALLEL_MAX];
+	struct pollfd fds[2 * PARALLEL_MAX] = {{0}};
+	struct one *whose[2 * PARALLEL_MAX] = {NULL};
 	size_t n = 0;
 
 	for (size_t i = 0; i < m->n; i++)

@@ -549,6 +549,7 @@ sftp_push(struct copy *copy, struct sftp *sftp, struct cij_error *err)
 
 	if (!all)
 		abort();
+	copy->work = all;
 	all->copy = copy;
 	all->sftp = sftp;
 	rc = push_phase(all, PHASE_FOLDERS, err);
@@ -558,8 +559,5 @@ sftp_push(struct copy *copy, struct sftp *sftp, struct cij_error *err)
 		rc = push_phase(all, PHASE_LINKS, err);
 	if (rc == 0)
 		rc = push_phase(all, PHASE_SETTINGS, err);
-	/* What is still under way points to it; then the process is about to end. */
-	if (sftp_under_way(sftp) == 0)
-		free(all);
 	return rc;
 }

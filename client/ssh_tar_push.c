@@ -52,8 +52,8 @@ quote_name(const char *name)
 {
 	_cleanup_free_ char *plain = NULL;
 
-	if (asprintf(&plain, "%s%s", *name == '/' ? "" : "./", name) < 0)
-		abort();
+	if (!name || asprintf(&plain, "%s%s", *name == '/' ? "" : "./", name) < 0)
+		abort(); /* no memory */
 	return shell_quote(plain, false);
 }
 

@@ -511,6 +511,7 @@ guest_rename(struct guest *guest, const char *name)
 	log_id(LOG_ID_FOLDER, LOG_NOTICE, "guest '%s': its folder was renamed to '%s'", guest->name,
 		name);
 	renameat(guest->sv->run_fd, guest->name, guest->sv->run_fd, name);
+	lease_rename(guest->sv->leases, guest->name, name);
 	str_replace(&guest->name, name);
 	free(guest->path);
 	guest->path = str_printf("%s/%s", guest->sv->conf->guests_dir, name);

@@ -98,13 +98,30 @@ guest_monitor_drop(struct guest *guest, const struct cij_error *why)
 	qmp_free(steal_ptr(guest->qmp));
 }
 
+/* A client of the shared monitor did something, as by an operation of the control socket. */
+static void
+on_deed(void *arg, const struct peer *peer, const char *what, const struct cij_error *err,
+	double seconds)
+{
+	struct guest *guest = arg;
+	struct deed deed = {.by = peer,
+		.operation = what,
+		.guest = guest->name,
+		.err = err,
+		.seconds = seconds};
+
+	history_add(guest->sv->history, &deed);
+}
+
+static const struct monitor_ops shared_monitor_ops = {guest_access_of_client, on_deed};
+
 static void
 on_ready(void *arg, struct json_object *greeting)
 {
 	struct guest *guest = arg;
 
 	guest->monitor = monitor_new(guest->sv->base, guest->qmp, guest->name);
-	monitor_set_access(guest->monitor, guest_access_of_client, guest);
+	monitor_set_ops(guest->monitor, &shared_monitor_ops, guest);
 
 	if (guest->adopting)
 		guest_adopt_monitor_ready(guest);

@@ -124,11 +124,9 @@ void
 history_add(struct history *history, const struct deed *deed)
 {
 	_cleanup_json_ struct json_object *entry = entry_of(deed);
-	const char *user = user_name(deed->by->uid);
 
-	log_info("%s%suid %u, pid %d: %s%s%s: %s (%.0f ms)", user ? user : "", user ? ", " : "",
-		(unsigned)deed->by->uid, (int)deed->by->pid, deed->operation,
-		deed->guest ? " " : "", deed->guest ? deed->guest : "",
+	log_info("uid %u pid %d: %s%s%s: %s (%.0f ms)", (unsigned)deed->by->uid, (int)deed->by->pid,
+		deed->operation, deed->guest ? " " : "", deed->guest ? deed->guest : "",
 		deed->err ? deed->err->desc : "done", deed->seconds * 1000);
 	keep(history, entry);
 }

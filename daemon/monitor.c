@@ -112,6 +112,20 @@ client_answer(struct client *client, const char *text, size_t len)
 	give_answers(client);
 }
 
+void
+client_deed(
+	const struct client *client, const char *what, const struct cij_error *err, double seconds)
+{
+	const struct monitor *monitor = client->monitor;
+
+	if (monitor && monitor->ops)
+		monitor->ops->deed(monitor->ops_arg, &client->peer, what, err, seconds);
+	else
+		log_info("uid %u pid %d: %s %s: %s (%.0f ms)", (unsigned)client->uid,
+			(int)client->pid, what, monitor ? monitor->guest : "",
+			err ? err->desc : "done", seconds * 1000);
+}
+
 /* A line in the journal for each command that changes something. */
 static void
 audit(const struct pending *pending, const struct qmp_reply *reply, const struct cij_error *err)
@@ -125,9 +139,7 @@ audit(const struct pending *pending, const struct qmp_reply *reply, const struct
 		qmp_reply_to_error(reply, &own);
 		err = &own;
 	}
-	log_info("uid %u pid %d: %s %s: %s (%.0f ms)", (unsigned)client->uid, (int)client->pid,
-		pending->what, client->monitor ? client->monitor->guest : "",
-		err ? err->desc : "done", (clock_mono() - pending->since) * 1000);
+	client_deed(client, pending->what, err, clock_mono() - pending->since);
 }
 
 static void
@@ -292,8 +304,8 @@ client_rights(struct client *client, struct cij_error *why)
 	const struct monitor *monitor = client->monitor;
 
 	why->class = CIJ_E_NONE;
-	if (monitor && monitor->access)
-		client->rights.access = monitor->access(monitor->access_arg, &client->peer, why);
+	if (monitor && monitor->ops)
+		client->rights.access = monitor->ops->access(monitor->ops_arg, &client->peer, why);
 	return &client->rights;
 }
 
@@ -348,10 +360,10 @@ monitor_new(struct event_base *base, struct qmp *qmp, const char *guest)
 }
 
 void
-monitor_set_access(struct monitor *monitor, monitor_access_fn *access, void *arg)
+monitor_set_ops(struct monitor *monitor, const struct monitor_ops *ops, void *arg)
 {
-	monitor->access = access;
-	monitor->access_arg = arg;
+	monitor->ops = ops;
+	monitor->ops_arg = arg;
 }
 
 struct json_object *

@@ -17,13 +17,19 @@ struct monitor;
 /* For clients of @qmp, which is ready; @guest names it in the journal. */
 struct monitor *monitor_new(struct event_base *base, struct qmp *qmp, const char *guest);
 
-/*
- * What a client may do is asked of @access before each command: leases begin and end, and guests
- * are shared no more, while clients are attached. @why: set to Leased where that is why it may only
- * look. Without it a client keeps the rights that it came with.
- */
-typedef enum access monitor_access_fn(void *arg, const struct peer *peer, struct cij_error *why);
-void monitor_set_access(struct monitor *monitor, monitor_access_fn *access, void *arg);
+struct monitor_ops {
+	/*
+	 * What a client may do, asked before each command: leases begin and end, and guests are
+	 * shared no more, while clients are attached. @why: set to Leased where that is why it may
+	 * only look.
+	 */
+	enum access (*access)(void *arg, const struct peer *peer, struct cij_error *why);
+	/* A command that changes something was answered, or refused with @err: for the record. */
+	void (*deed)(void *arg, const struct peer *peer, const char *what,
+		const struct cij_error *err, double seconds);
+};
+/* Without them a client keeps the rights that it came with, and the log alone has its deeds. */
+void monitor_set_ops(struct monitor *monitor, const struct monitor_ops *ops, void *arg);
 
 /*
  * QEMU, or its monitor, is gone: what clients wait for fails with @why, each once, and they are

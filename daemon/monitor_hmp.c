@@ -81,6 +81,15 @@ run_line(struct client *client, const char *line)
 }
 
 static void
+refuse(struct client *client, const char *line, const struct cij_error *why)
+{
+	_cleanup_free_ char *what = qmp_policy_describe_hmp(line);
+
+	client_deed(client, what ? what : "hmp", why, 0);
+	complain(client, why);
+}
+
+static void
 take_line(struct client *client, const char *data, size_t len)
 {
 	_cleanup_free_ char *line = NULL;
@@ -100,7 +109,7 @@ take_line(struct client *client, const char *data, size_t len)
 	else if (line[strspn(line, " \t\r\v\f")] == '\0')
 		say(client, "");
 	else if (qmp_policy_check_hmp(client_rights(client, &lease), line, &err) < 0)
-		complain(client, lease.class != CIJ_E_NONE ? &lease : &err);
+		refuse(client, line, lease.class != CIJ_E_NONE ? &lease : &err);
 	else
 		run_line(client, line);
 }

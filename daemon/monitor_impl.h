@@ -68,8 +68,8 @@ extern const struct client_kind client_qmp, client_hmp;
 struct monitor {
 	struct event_base *base; /* weak */
 	struct qmp *qmp; /* weak */
-	monitor_access_fn *access; /* NULL: rights stay */
-	void *access_arg; /* weak */
+	const struct monitor_ops *ops; /* NULL: none */
+	void *ops_arg; /* weak */
 	char *guest;
 	LIST_HEAD(, client) clients;
 	size_t n_clients;
@@ -83,6 +83,10 @@ void client_write(struct client *client, const char *data, size_t len);
 
 /* The client's rights as they are now; *@why has the lease that takes from them, or class NONE. */
 const struct qmp_rights *client_rights(struct client *client, struct cij_error *why);
+
+/* Puts on record what the client did, or was refused. */
+void client_deed(
+	const struct client *client, const char *what, const struct cij_error *err, double seconds);
 
 /* Enters a pending command or answer with room for @len bytes of text. */
 struct pending *client_pending(struct client *client, const char *text, size_t len);

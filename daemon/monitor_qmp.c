@@ -114,8 +114,9 @@ take_request(struct client *client, const char *text, size_t len)
 			   &err) < 0) {
 		if (lease.class != CIJ_E_NONE)
 			err = lease;
-		log_info("uid %u pid %d: qmp %s: refused: %s", (unsigned)client->uid,
-			(int)client->pid, client->monitor->guest, err.desc);
+		_cleanup_free_ char *what = qmp_policy_describe(request.name, request.arguments);
+
+		client_deed(client, what ? what : "qmp", &err, 0);
 		refuse_for(client, request.id, &err);
 	} else {
 		pending = client_pending(client, request.id.at, request.id.len);

@@ -127,6 +127,26 @@ names_guest(const struct op *op)
 	return op->table->n_fields > 0 && strcmp(op->table->fields[0].name, "guest") == 0;
 }
 
+/* Who may do what is about no guest that there is: anyone who can write, or admins alone. */
+static int
+check_alone(const struct request *request, struct cij_error *err)
+{
+	const struct op *op = request->op;
+	const struct services *sv = registry_services(request->registry);
+
+	if (op->takes_guest)
+		return 0;
+	if (op->changes && request->peer.view_only) {
+		cij_error_set(err, CIJ_E_DENIED, "you may not %s", op->name);
+		return access_view_only_hint(err);
+	}
+	if (op->access != ACCESS_ADMIN || access_is_admin(&sv->rule, &request->peer))
+		return 0;
+	cij_error_set(err, CIJ_E_DENIED, "you may not %s: admins may", op->name);
+	return cij_error_hint(
+		err, "root and the members of group %s are admins", sv->conf->admin_group);
+}
+
 static int
 decode(struct request *request, struct json_object *arguments, struct cij_error *err)
 {
@@ -145,15 +165,8 @@ decode(struct request *request, struct json_object *arguments, struct cij_error 
 		request->guest_name = str_copy(*(char **)request->args);
 	if (bad < 0)
 		return cij_problems_to_error(&problems, CIJ_E_BAD_REQUEST, err);
-	if (request->op->changes && request->peer.view_only && !request->op->takes_guest) {
-		cij_error_set(err, CIJ_E_DENIED, "you may not %s", request->op->name);
-		return access_view_only_hint(err);
-	}
-	if (request->op->access == ACCESS_ADMIN &&
-		!access_is_admin(&registry_services(request->registry)->rule, &request->peer)) {
-		cij_error_set(err, CIJ_E_DENIED, "you may not %s: admins may", request->op->name);
-		return cij_error_hint(err, "members of group cijqemu-admin are admins");
-	}
+	if (check_alone(request, err) < 0)
+		return -1;
 	return request->op->takes_guest ? resolve_guest(request, request->guest_name, err) : 0;
 }
 

@@ -115,7 +115,6 @@ take_out(struct registry *registry, const struct guest *guest)
 	bool there;
 	size_t at = position(registry, guest_name(guest), &there);
 
-	lease_forget(registry->sv->leases, guest_name(guest));
 	registry->n--;
 	memmove(registry->guests + at, registry->guests + at + 1,
 		(registry->n - at) * sizeof(*registry->guests));
@@ -124,6 +123,7 @@ take_out(struct registry *registry, const struct guest *guest)
 static void
 drop(struct registry *registry, struct guest *guest)
 {
+	lease_forget(registry->sv->leases, guest_name(guest));
 	take_out(registry, guest);
 	guest_free(guest);
 }

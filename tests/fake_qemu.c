@@ -274,10 +274,11 @@ forward(struct fake *f, const char *line)
 	}
 	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	addr.sin_port = htons((uint16_t)host);
-	if (f->elsewhere)
-		; /* as if it listened */
-	else if (fd < 0 || f->n_ports == PORTS_MAX ||
-		 bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 8) < 0) {
+	if (f->elsewhere) { /* as if it listened */
+		close(fd);
+		fd = -1;
+	} else if (fd < 0 || f->n_ports == PORTS_MAX ||
+		   bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 8) < 0) {
 		close(fd);
 		return failed;
 	}

@@ -258,12 +258,26 @@ class Ours(Peer):
         self.daemon.close()
 
 
-def sink(viewers, total, silence=3.0):
-    fds = [v.fileno() for v in viewers]
-    process = subprocess.Popen([LOAD, "sink", str(total), str(silence), *map(str, fds)], pass_fds=fds, text=True,
-                               stdout=subprocess.PIPE)
-    process.stdout.readline()
-    return process
+class Sink:
+    """Reads what comes to @viewers, in up to four processes: in earnest each viewer is one."""
+
+    def __init__(self, viewers, total, silence=3.0):
+        parts = [part for part in (viewers[i::4] for i in range(4)) if part]
+        self.processes = []
+        for part in parts:
+            fds = [v.fileno() for v in part]
+            process = subprocess.Popen([LOAD, "sink", str(total), str(silence), *map(str, fds)], pass_fds=fds,
+                                       text=True, stdout=subprocess.PIPE)
+            process.stdout.readline()
+            self.processes.append(process)
+
+    def wait(self):
+        """[(bytes, when it had them all)] of each viewer; the time of the last byte where some never came."""
+        got = []
+        for process in self.processes:
+            result = json.loads(process.communicate()[0])
+            got += [(count, done or result["end"]) for count, done in result["viewers"]]
+        return got
 
 
 def measure(kind, viewers, chunk, total):
@@ -273,17 +287,15 @@ def measure(kind, viewers, chunk, total):
         try:
             peer.produce_by("serve", chunk, total)
             sockets = peer.viewers(viewers)
-            process = sink(sockets, total)
+            sink = Sink(sockets, total)
             pids = peer.pids()
             before = cpu(pids)
             peer.push()
-            result = json.loads(process.stdout.readline())
+            got = sink.wait()
             used = cpu(pids) - before
             begin = peer.finish()["begin"]
-            got = [v[0] for v in result["viewers"]]
-            # Who lost bytes never has them all: the time of the last one counts.
-            end = max(v[1] or result["end"] for v in result["viewers"])
-            return min(got) / 1e6 / (end - begin), min(1.0, min(got) / total), used
+            least, end = min(count for count, _ in got), max(when for _, when in got)
+            return least / 1e6 / (end - begin), min(1.0, least / total), used
         finally:
             peer.stop()
 
@@ -340,42 +352,39 @@ def single_bytes():
           rows)
 
 
-def stopped_viewer(kind, total):
-    """Three viewers' MB/s beside a fourth that stands still; the server's growth; what the fourth gets then."""
-    speeds, growth, caught_up = {}, 0, None
-    for stopped in (False, True):
-        with tempfile.TemporaryDirectory(prefix="cij-bench-") as base:
-            peer = kind(base)
-            try:
-                peer.produce_by("serve", 65536, total)
-                sockets = peer.viewers(4)
-                reading = sockets[:3] if stopped else sockets
-                process = sink(reading, total)
-                before = memory(peer.pids())
-                peer.push()
-                result = json.loads(process.stdout.readline())
-                begin = peer.finish()["begin"]
-                end = max(v[1] or result["end"] for v in result["viewers"][:3])
-                speeds[stopped] = min(v[0] for v in result["viewers"][:3]) / 1e6 / (end - begin)
-                if stopped:
-                    growth = memory(peer.pids()) - before
-                    late = json.loads(sink(sockets[3:], total).communicate()[0].splitlines()[-1])
-                    caught_up = late["viewers"][0][0] / total
-            finally:
-                peer.stop()
-    return speeds[False], speeds[True], growth, caught_up
+def three_viewers(kind, total, stopped):
+    """MB/s of three viewers, alone or beside a fourth that stands still; how the server grew; what that one gets."""
+    with tempfile.TemporaryDirectory(prefix="cij-bench-") as base:
+        peer = kind(base)
+        try:
+            peer.produce_by("serve", 65536, total)
+            sockets = peer.viewers(3 + stopped)
+            sink = Sink(sockets[:3], total)
+            before = memory(peer.pids())
+            peer.push()
+            got = sink.wait()
+            begin = peer.finish()["begin"]
+            speed = min(count for count, _ in got) / 1e6 / (max(when for _, when in got) - begin)
+            growth = memory(peer.pids()) - before
+            late = Sink(sockets[3:], total).wait()[0][0] if stopped else 0
+            return speed, growth, min(1.0, late / total)
+        finally:
+            peer.stop()
 
 
 def stopped():
-    """Both ways after each other, several times: their ratio is taken turn by turn."""
+    """Alone and beside one that stands still in turns, so that neither always comes first."""
     rows = []
     for kind, mib in ((Ours, 256), (Conserver, 128), (Conman, 128)):
-        runs = [stopped_viewer(kind, mib * MIB // (4 if QUICK else 1)) for _ in range(RUNS)]
-        rows.append([kind.name, f"{median([r[0] for r in runs]):.0f}", f"{median([r[1] for r in runs]):.0f}",
-                     f"{median([r[1] / r[0] for r in runs]):.2f}", f"{max(r[2] for r in runs)}",
-                     f"{100 * min(min(r[3], 1) for r in runs):.0f} %"])
-    table("One of four viewers stands still (%s): MB/s of the others" % "256 MiB ours, 128 MiB theirs",
-          ["", "all read", "one stopped", "ratio", "server grew, KiB", "the stopped one got"], rows)
+        alone, beside = [], []
+        for turn in range((2 if kind is Ours else 1) * RUNS):
+            for still in (False, True) if turn % 2 else (True, False):
+                (beside if still else alone).append(three_viewers(kind, mib * MIB // (4 if QUICK else 1), still))
+        a, b = median([r[0] for r in alone]), median([r[0] for r in beside])
+        rows.append([kind.name, f"{a:.0f}", f"{b:.0f}", f"{b / a:.2f}", max(r[1] for r in beside),
+                     f"{100 * min(r[2] for r in beside):.0f} %"])
+    table("Three viewers, and a fourth that stands still (256 MiB ours, 128 MiB theirs): MB/s of the three",
+          ["", "alone", "beside it", "ratio", "server grew, KiB", "it got then"], rows)
 
 
 def idle_viewers():
@@ -442,7 +451,7 @@ def flood_rate(daemon, viewers, stopped, size):
     reading = clients[:viewers]
     log = pathlib.Path(daemon.show("g")["console"]["log"])
     begin = log.stat().st_size
-    process = sink(reading, size, silence=20) if reading else None
+    sink = Sink(reading, size, silence=20) if reading else None
     before = memory([daemon.pid])
     daemon.ctl("exec", "g", "--", f"touch /tmp/go{begin}")
     wait_until(lambda: log.stat().st_size > begin + 1000, "the guest floods")
@@ -450,9 +459,9 @@ def flood_rate(daemon, viewers, stopped, size):
     wait_until(lambda: log.stat().st_size >= begin + size, "the flood ends")
     rate = (log.stat().st_size - s0) / 1e3 / (time.monotonic() - t0)
     grew = memory([daemon.pid]) - before
-    if process:
-        result = json.loads(process.stdout.readline())
-        assert all(v[0] >= size for v in result["viewers"]), result
+    if sink:
+        got = sink.wait()
+        assert all(count >= size for count, _ in got), got
     for s in clients:
         s.close()
     return rate, grew

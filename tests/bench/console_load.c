@@ -1,11 +1,11 @@
 /*
- * What the console benchmark needs to be fast: producers as QEMU is one, and viewers that only count.
+ * What the console benchmark needs to be fast: producers as QEMU is one, and viewers that only
+ * count.
  *
  *   console_load append FILE CHUNK TOTAL   write TOTAL bytes at the end of FILE, CHUNK at a time
- *   console_load serve SOCKET CHUNK TOTAL  accept one client; at each line on stdin send TOTAL bytes
- *   console_load echo SOCKET               accept one client; send back what comes
- *   console_load sink TOTAL SECONDS FD...  read until each FD gave TOTAL bytes, or SECONDS passed
- *                                          without a byte
+ *   console_load serve SOCKET CHUNK TOTAL  accept one client; at each line on stdin send TOTAL
+ * bytes console_load echo SOCKET               accept one client; send back what comes console_load
+ * sink TOTAL SECONDS FD...  read until each FD gave TOTAL bytes, or SECONDS passed without a byte
  *   console_load ping FD COUNT             send a byte, wait for it to come back, COUNT times
  *
  * Each prints one line of JSON a result; times are of CLOCK_MONOTONIC, in seconds.
@@ -47,8 +47,9 @@ fill(void)
 	for (size_t i = 0; i < BLOCK; i += 64) {
 		char line[80];
 
-		snprintf(line, sizeof(line), "%09zu the quick brown fox jumps over the lazy dog, %s",
-			i / 64, "again.....");
+		snprintf(line, sizeof(line),
+			"%09zu the quick brown fox jumps over the lazy dog, %s", i / 64,
+			"again.....");
 		memcpy(block + i, line, 63);
 		block[i + 63] = '\n';
 	}

@@ -134,3 +134,11 @@ def test_fish(guests, typed, wanted):
                            f"source {SCRIPTS}/cijqemuctl.fish; complete -C '{typed}'"],
                           env=env(guests), cwd=guests.base, capture_output=True, text=True, timeout=HANG)
     assert {line.split("\t")[0] for line in done.stdout.splitlines()} == wanted, done
+
+
+def test_of_another_machine_nothing_is_asked(guests):
+    """No connection over SSH, and no question for a password, at a press of the tabulator."""
+    for words, env in ((["--host", "nowhere.invalid", "start", ""], {}), (["start", ""], {"QEMU_HOST": "nowhere.invalid"})):
+        done = guests.ctl("_complete", "--", *words, env=env)
+        assert (done.stdout, done.stderr) == ("", "")
+    assert "start" in guests.ctl("_complete", "--", "sta", env={"QEMU_HOST": "nowhere.invalid"}).stdout

@@ -394,6 +394,9 @@ def test_monitors_that_are_attached_already(g):
     assert "monitor" in g.ctl("who", "g").stdout
     g.ctl_as(SHARED, "release", "g")
     assert "return" in owner.ask("system_reset")
+    got = [(e["uid"], e["operation"], e["result"]) for e in g.json("events", "--history", "g")]
+    assert any(u == OWNER.uid and "system_reset" in op and r == "Leased" for u, op, r in got), got
+    assert any(u == OWNER.uid and "system_reset" in op and r == "done" for u, op, r in got), got
     # Shut out is shut out at once.
     g.ctl_as(OWNER, "share", "g", "--remove", SHARED.uid)
     assert "error" in shared.ask("query-status")
@@ -450,3 +453,14 @@ def test_the_client_at_a_console_is_told(g):
     assert "bisecting" in line and "until" in line
     p.kill()
     p.wait()
+
+
+def test_a_lease_follows_its_guest_to_another_name(g):
+    g.ctl_as(OWNER, "start", "g")
+    g.ctl_as(SHARED, "lease", "g", "--for", "1h")
+    os.rename(g.guests / "g", g.guests / "moved")
+    g.ctl("list")
+    assert g.show("moved")["lease"]["uid"] == SHARED.uid
+    assert [x["guest"] for x in g.json("lease")] == ["moved"]
+    g.ctl_as(OWNER, "kill", "moved", code=75)
+    g.ctl_as(SHARED, "kill", "moved")

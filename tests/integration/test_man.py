@@ -64,6 +64,11 @@ def assert_options(options, text, where):
         assert not letter or re.search(rf"Fl {letter}\b", text), f"-{letter} is not in {where}"
 
 
+def test_no_command_that_is_not_there():
+    described = blocks(source("cijqemuctl.1").partition(".Sh COMMANDS")[2], "Ic")
+    assert not set(described) - set(COMMANDS)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_with_its_options(command):
     described = blocks(source("cijqemuctl.1"), "Ic")
@@ -103,6 +108,11 @@ def test_every_option_of_the_daemon():
         assert re.search(rf"(?m)^\.It (Fl \w , )?Fl -{name}\b(?!-)", page), f"--{name}"
 
 
+def test_no_option_of_the_daemon_that_is_not_there():
+    names = set(re.findall(r"(?m)^\.It (?:Fl \w , )?Fl -([a-z-]+)", source("cijqemud.8")))
+    assert not names - set(re.findall(r"--([a-z-]+)", said(BUILD / "cijqemud", "--help")))
+
+
 @pytest.fixture
 def operations(daemon):
     with Client(daemon.socket) as c:
@@ -118,6 +128,11 @@ def test_every_operation_with_its_arguments(operations):
         for argument in op["arguments"]:
             if argument["name"] != "…":
                 assert re.search(rf"\b{argument['name']}\b", text), f"{op['name']}: {argument['name']}"
+
+
+def test_no_operation_that_is_not_there(operations):
+    described = blocks(source("cijqemu-protocol.7").partition(".Sh OPERATIONS")[2].partition(".Sh EVENTS")[0], "Cm")
+    assert not set(described) - {op["name"] for op in operations}
 
 
 def test_every_key_of_guest_json(operations):

@@ -528,11 +528,6 @@ def test_a_removed_socket_is_made_again(guest):
     wait_until(lambda: (folder / "qmp.sock").exists() and (folder / "hmp.sock").exists(), "they are back")
     with Qmp(folder / "qmp.sock") as client:
         assert client.ask({"execute": "query-name"}) == {"return": {"name": "f"}}
-    # Another's socket of that name is not removed when the guest ends.
-    (folder / "hmp.sock").unlink()
-    (folder / "hmp.sock").write_text("somebody's")
-    guest.ctl("kill", "f")
-    assert (folder / "hmp.sock").read_text() == "somebody's"
 
 
 def test_console_socket_serves_many(guest):
@@ -760,7 +755,7 @@ def test_what_changes_something_is_in_the_journal(guest):
     me = f"uid {os.geteuid()} pid {os.getpid()}"
     assert f"{me}: qmp 'stop' f: done (" in log and "query-name" not in log
     assert f"{me}: qmp 'nosuch-thing' f: The command nosuch-thing has not been found" in log
-    assert f"{me}: qmp f: refused: 'migrate'" in log
+    assert f"{me}: qmp 'migrate' f: 'migrate' is not passed on" in log
     assert "hmp 'nosuch line' f: done" in log and "qmp 'cont' f: done" in log and "info status" not in log
 
 
