@@ -178,7 +178,7 @@ uninstall: ## remove what 'install' put there
 	rm -f $(DESTDIR)$(zshdir)/_cijqemuctl
 	rm -rf $(DESTDIR)$(cijoedir)
 	-rmdir $(DESTDIR)$(libexecdir) 2>/dev/null
-	@DESTDIR="$(DESTDIR)" unitdir="$(unitdir)" userunitdir="$(userunitdir)" \
+	@DESTDIR="$(DESTDIR)" bindir="$(bindir)" unitdir="$(unitdir)" userunitdir="$(userunitdir)" \
 		sysusersdir="$(sysusersdir)" tmpfilesdir="$(tmpfilesdir)" systemd/install.sh remove
 
 deb: deps ## build a Debian package in build/deb
