@@ -118,17 +118,21 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libcijproto.a
 	$(say) LD $@
 	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(PROTO_LIBS) $(LDLIBS)
 
-deps: ## install what building and testing need (Debian packages)
+deps: ## install what building and the demo need (Debian packages)
 	@.ci/deps
+
+.PHONY: check-deps
+check-deps:
+	@.ci/deps check
 
 demo: deps ## define, start, use and remove a guest before your eyes (KEEP=1 leaves it running)
 	@$(MAKE) --no-print-directory all
 	@BUILD=$(BUILD) KEEP=$(KEEP) tests/demo.sh
 
-check: deps ## run all tests
+check: check-deps ## run all tests
 	@$(MAKE) --no-print-directory check-built
 
-check-long: deps ## run the tests that take minutes
+check-long: check-deps ## run the tests that take minutes
 	@$(MAKE) --no-print-directory MARK=long TESTS="integration system" check-built
 	@$(MAKE) --no-print-directory fuzz
 
@@ -145,7 +149,7 @@ fuzz-built: $(fuzzers)
 check-built: all $(units) $(tools) layers
 	@BUILD=$(BUILD) MARK="$(MARK)" tests/run.sh $(TESTS)
 
-asan: deps ## run all tests under AddressSanitizer and UBSan
+asan: check-deps ## run all tests under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SAN=address,undefined CFLAGS="-O1 -g" check-built
 
 bench: deps ## measure it beside what it replaces (BENCH=TOPIC for some, QUICK=1 for short)
@@ -190,7 +194,7 @@ sources = $(wildcard include/cijqemu/*.h proto/*.[ch] daemon/*.[ch] client/*.[ch
 fmt: ## lay the sources out by .clang-format
 	clang-format -i $(sources)
 
-lint: deps layers ## clang-format, cppcheck, gcc -fanalyzer, shellcheck and the layer check
+lint: check-deps layers ## clang-format, cppcheck, gcc -fanalyzer, shellcheck and the layer check
 	@CC="$(CC)" tests/lint.sh $(sources)
 
 clean: ## remove what was built
