@@ -164,6 +164,9 @@ open_process(pid_t pid, uid_t uid, struct lease_process *process, struct cij_err
 	_cleanup_close_ int fd = (int)syscall(SYS_pidfd_open, pid, 0);
 	uid_t is = fd < 0 ? (uid_t)-1 : uid_of(pid);
 
+	if (fd < 0 && errno == ENOSYS)
+		return cij_error_set(err, CIJ_E_NOT_SUPPORTED,
+			"a lease cannot end with a process here: that takes Linux 5.3");
 	process->pid = pid;
 	process->start = fd < 0 ? 0 : start_of(pid);
 	/* What was read is about the process that the descriptor is of, while that one lives. */

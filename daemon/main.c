@@ -246,6 +246,7 @@ set_up(struct daemon *daemon)
 	umask(0077);
 	raise_limits();
 	as_owner_init();
+	proc_init();
 	sv->base = event_base_new();
 	if (!sv->base)
 		abort();
