@@ -39,6 +39,7 @@ struct entry {
 	struct event *timer;
 	int pidfd; /* of the holder's process; -1: none */
 	struct event *process;
+	unsigned serving; /* its queue is being looked through: not to be freed */
 };
 
 struct leases {
@@ -331,6 +332,7 @@ serve(struct entry *entry)
 {
 	struct lease_place *place;
 
+	entry->serving++;
 	lease_page_prune(&entry->page, time(NULL));
 	while ((place = lease_page_next(&entry->page))) {
 		struct waiter *waiter = place->waiter, one = *waiter;
@@ -351,6 +353,7 @@ serve(struct entry *entry)
 		grant(entry, &terms, one.pidfd, "acquired");
 		one.done(one.arg, NULL);
 	}
+	entry->serving--;
 }
 
 static void
@@ -479,7 +482,7 @@ leases_free(struct leases *leases)
 static void
 tidy(struct entry *entry)
 {
-	if (lease_page_is_blank(&entry->page))
+	if (!entry->serving && lease_page_is_blank(&entry->page))
 		entry_free(entry);
 }
 
