@@ -17,6 +17,7 @@
 #include "daemon/check.h"
 #include "daemon/conf.h"
 #include "daemon/fileio.h"
+#include "daemon/guest_inside.h"
 #include "daemon/host.h"
 #include "daemon/launch.h"
 #include "daemon/lease_reset.h"
@@ -278,6 +279,7 @@ tear_down(struct daemon *daemon)
 	names_free(sv->names);
 	metrics_free(daemon->metrics);
 	service_free(daemon->service);
+	kernel_forget_all();
 	registry_free(daemon->registry);
 	host_forget_all();
 	console_hub_free(sv->consoles);
