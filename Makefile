@@ -66,7 +66,7 @@ benches = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/*.c))
 # What the benchmarks compare with.
 peers = conserver-server conserver-client conman socat
 
-.PHONY: all deb deps demo check check-unit check-integration check-long asan bench install uninstall fmt \
+.PHONY: all deb deps demo check check-unit check-integration check-long asan valgrind bench install uninstall fmt \
 	lint layers clean help
 .DEFAULT_GOAL := all
 
@@ -151,6 +151,13 @@ check-built: all $(units) $(tools) layers
 
 asan: check-deps ## run all tests under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SAN=address,undefined CFLAGS="-O1 -g" check-built
+
+# Those whose guests are stand-ins, or who need none: a bounded time even so.
+valgrind: deps ## run some integration tests with the daemon under valgrind
+	@$(MAKE) --no-print-directory all $(tools)
+	@CIJ_WRAP="valgrind -q --leak-check=full --show-leak-kinds=definite --error-exitcode=99" \
+		BUILD=$(BUILD) tests/run.sh $(foreach topic,start client bad_input monitor,\
+		integration/test_$(topic).py) -k "not tiny and not booted" --timeout 600
 
 bench: deps ## measure it beside what it replaces (BENCH=TOPIC for some, QUICK=1 for short)
 	@.ci/deps $(peers)

@@ -63,7 +63,8 @@ job_end(struct device_job *job, const struct cij_error *err)
 	guest_device_fn *done = job->done;
 	void *arg = job->arg;
 
-	guest->device_job = NULL;
+	if (guest->device_job == job) /* else it never was the one: refused, or a list */
+		guest->device_job = NULL;
 	probe_cancel(guest->sv->probes, job);
 	image_job_free(job->images);
 	event_free(job->next);
@@ -167,7 +168,7 @@ step_probe(struct device_job *job)
 	struct guest *guest = job->guest;
 	struct cij_error err;
 
-	if (is_live(guest)) {
+	if (is_live(guest) && guest->run.qemu) {
 		job->qemu = str_copy(guest->run.qemu);
 	} else if (guest_find_qemu(guest, &job->qemu, &err) < 0) {
 		job_end(job, &err);
@@ -411,6 +412,9 @@ on_thawed(void *arg, struct json_object *value, const struct cij_error *err)
 {
 	struct guest *guest = arg;
 
+	/* The connection ended, not the freezing: the next one sees to it, or the next daemon. */
+	if (err && !(guest->qmp && qmp_is_open(guest->qmp)))
+		return;
 	guest->frozen = guest->run.frozen = false;
 	guest_save_run(guest);
 	if (!err)
@@ -898,7 +902,6 @@ guest_device(struct guest *guest, enum device_deed deed, const char *id, double 
 	guest_device_fn *done, void *arg)
 {
 	struct device_job *job = calloc(1, sizeof(*job));
-	struct device_job *busy = guest->device_job;
 	struct cij_error err;
 
 	if (!job)
@@ -920,13 +923,11 @@ guest_device(struct guest *guest, enum device_deed deed, const char *id, double 
 	job->steps = is_live(guest) || !deeds[deed].off ? deeds[deed].live : deeds[deed].off;
 	if (check_state(job, &err) < 0 || (id && find_definition(job, &err) < 0)) {
 		job_end(job, &err);
-		guest->device_job = busy;
 		return;
 	}
-	if (busy) { /* a list, which need not wait for that */
+	if (guest->device_job) { /* a list, which need not wait for that */
 		json_object_object_add(job->result, "devices", list_drives(guest, NULL, true));
 		job_end(job, NULL);
-		guest->device_job = busy;
 		return;
 	}
 	guest->device_job = job;

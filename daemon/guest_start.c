@@ -24,7 +24,11 @@ static void add_next_forward(struct guest *guest);
 void
 guest_start_fail(struct guest *guest, const struct cij_error *err)
 {
+	if (guest->exited)
+		return; /* the run is being closed, and why is known */
 	guest->start_err = *err;
+	if (guest->qmp && !qmp_is_open(guest->qmp))
+		return; /* on_closed() gives QEMU time for its last words */
 	if (guest->proc) { /* its exit ends the run */
 		proc_signal(guest->proc, SIGKILL);
 		return;

@@ -39,6 +39,7 @@ struct entry {
 	struct event *timer;
 	int pidfd; /* of the holder's process; -1: none */
 	struct event *process;
+	unsigned serving; /* its queue is being looked through: not to be freed */
 };
 
 struct leases {
@@ -164,6 +165,9 @@ open_process(pid_t pid, uid_t uid, struct lease_process *process, struct cij_err
 	_cleanup_close_ int fd = (int)syscall(SYS_pidfd_open, pid, 0);
 	uid_t is = fd < 0 ? (uid_t)-1 : uid_of(pid);
 
+	if (fd < 0 && errno == ENOSYS)
+		return cij_error_set(err, CIJ_E_NOT_SUPPORTED,
+			"a lease cannot end with a process here: that takes Linux 5.3");
 	process->pid = pid;
 	process->start = fd < 0 ? 0 : start_of(pid);
 	/* What was read is about the process that the descriptor is of, while that one lives. */
@@ -328,6 +332,7 @@ serve(struct entry *entry)
 {
 	struct lease_place *place;
 
+	entry->serving++;
 	lease_page_prune(&entry->page, time(NULL));
 	while ((place = lease_page_next(&entry->page))) {
 		struct waiter *waiter = place->waiter, one = *waiter;
@@ -348,6 +353,7 @@ serve(struct entry *entry)
 		grant(entry, &terms, one.pidfd, "acquired");
 		one.done(one.arg, NULL);
 	}
+	entry->serving--;
 }
 
 static void
@@ -476,7 +482,7 @@ leases_free(struct leases *leases)
 static void
 tidy(struct entry *entry)
 {
-	if (lease_page_is_blank(&entry->page))
+	if (!entry->serving && lease_page_is_blank(&entry->page))
 		entry_free(entry);
 }
 
