@@ -118,7 +118,8 @@ owner_may_use_kvm(uid_t uid)
 		return access(KVM_DEVICE, R_OK | W_OK) == 0;
 	if (stat(KVM_DEVICE, &st) < 0)
 		return false;
-	if (uid == 0 || (st.st_mode & 06) == 06 || (st.st_uid == uid && (st.st_mode & 0600) == 0600))
+	if (uid == 0 || (st.st_mode & 06) == 06 ||
+		(st.st_uid == uid && (st.st_mode & 0600) == 0600))
 		return true;
 	return (st.st_mode & 060) == 060 &&
 	       ((group_id("kvm", &kvm) && kvm == st.st_gid) || user_has_group(uid, st.st_gid));
@@ -196,7 +197,8 @@ add_limits(struct json_object *reply)
 	cij_json_add_int(fds, "limit", (int64_t)limit.rlim_max);
 	cij_json_add_int(fds, "open", open_now);
 	json_object_object_add(reply, "descriptors", fds);
-	cij_json_add_int(inotify, "max_watches", number_in("/proc/sys/fs/inotify/max_user_watches"));
+	cij_json_add_int(
+		inotify, "max_watches", number_in("/proc/sys/fs/inotify/max_user_watches"));
 	cij_json_add_int(
 		inotify, "max_instances", number_in("/proc/sys/fs/inotify/max_user_instances"));
 	cij_json_add_int(inotify, "watches", watches);
@@ -214,8 +216,8 @@ guests_dir_facts(const struct services *sv)
 	cij_json_add_str(obj, "path", real ? real : sv->conf->guests_dir);
 	if (fstat(sv->guests_fd, &st) == 0)
 		add_mode(obj, &st);
-	cij_json_add_bool(obj, "read_only",
-		fstatvfs(sv->guests_fd, &fs) == 0 && fs.f_flag & ST_RDONLY);
+	cij_json_add_bool(
+		obj, "read_only", fstatvfs(sv->guests_fd, &fs) == 0 && fs.f_flag & ST_RDONLY);
 	return obj;
 }
 
@@ -240,21 +242,47 @@ socket_facts(const struct daemon_conf *conf)
 	return list;
 }
 
-/* What stands in the owner's way into the folder of @guest; NULL: nothing. As the owner. */
-static const char *
-owners_obstacle(const struct guest *guest, const char **what)
+/* What stands in an owner's way into a guest's folder. */
+struct obstacle {
+	const char *error; /* NULL: nothing */
+	char *at; /* the folder that is closed to them; heap */
+};
+
+/* The first folder on the way to @path that does not let us through; heap, NULL: none. */
+static char *
+closed_folder(const char *path)
+{
+	_cleanup_free_ char *part = str_copy(path);
+
+	for (char *slash = strchr(part + 1, '/');; slash = strchr(slash + 1, '/')) {
+		_cleanup_close_ int fd = -1;
+
+		if (slash)
+			*slash = '\0';
+		fd = open(part, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (fd < 0 || faccessat(fd, ".", X_OK, AT_EACCESS) < 0)
+			return steal_ptr(part);
+		if (!slash)
+			return NULL;
+		*slash = '/';
+	}
+}
+
+/* As the owner. */
+static struct obstacle
+owners_obstacle(const struct guest *guest)
 {
 	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest_uid(guest), guest_gid(guest));
 	_cleanup_close_ int fd = open(guest_path(guest), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct obstacle obstacle = {0};
 
-	*what = "reach";
-	if (fd < 0)
-		return strerror(errno);
-	*what = "write in";
-	if (faccessat(fd, ".", R_OK | W_OK | X_OK, AT_EACCESS) < 0)
-		return strerror(errno);
-	*what = NULL;
-	return NULL;
+	if (fd >= 0 && faccessat(fd, ".", R_OK | W_OK | X_OK, AT_EACCESS) == 0)
+		return obstacle;
+	obstacle.error = strerror(errno);
+	obstacle.at = closed_folder(guest_path(guest));
+	if (!obstacle.at)
+		obstacle.at = str_copy(guest_path(guest));
+	return obstacle;
 }
 
 struct folders {
@@ -262,13 +290,25 @@ struct folders {
 	int64_t wanted;
 };
 
+/* The private key that guest.json names, as a path from anywhere. */
+static void
+add_key(struct json_object *obj, const struct guest *guest, const char *key)
+{
+	_cleanup_free_ char *path = NULL;
+
+	if (key)
+		path = key[0] == '/' ? str_copy(key) : str_printf("%s/%s", guest_path(guest), key);
+	cij_json_add_str(obj, "ssh_key", path);
+}
+
 static void
 add_folder(void *arg, struct guest *guest)
 {
 	struct json_object *obj = json_object_new_object();
 	struct folders *folders = arg;
 	struct guest_status status;
-	const char *error, *what;
+	struct obstacle obstacle = owners_obstacle(guest);
+	const struct guest_conf *conf = guest_conf(guest);
 	struct stat st;
 
 	guest_status(guest, &status);
@@ -279,17 +319,18 @@ add_folder(void *arg, struct guest *guest)
 		add_mode(obj, &st);
 	else
 		cij_json_add_str(obj, "mode", NULL);
-	error = owners_obstacle(guest, &what);
-	cij_json_add_str(obj, "owner_cannot", what);
-	cij_json_add_str(obj, "error", error);
+	cij_json_add_str(obj, "error", obstacle.error);
+	cij_json_add_str(obj, "closed", obstacle.at);
 	cij_json_add_str(obj, "broken", status.broken);
-	cij_json_add_bool(obj, "kvm_wanted", guest_conf(guest)->accel == ACCEL_KVM);
+	cij_json_add_bool(obj, "kvm_wanted", conf->accel == ACCEL_KVM);
 	cij_json_add_bool(obj, "kvm_allowed", owner_may_use_kvm(guest_uid(guest)));
+	add_key(obj, guest, conf->ssh.key);
 	if (!status.broken) {
-		cij_json_add_int(obj, "memory_bytes", guest_conf(guest)->memory);
-		folders->wanted += guest_conf(guest)->memory;
+		cij_json_add_int(obj, "memory_bytes", conf->memory);
+		folders->wanted += conf->memory;
 	}
 	json_object_array_add(folders->list, obj);
+	free(obstacle.at);
 }
 
 static void
