@@ -336,16 +336,16 @@ admission_room(const struct admission *admission, int dir_fd, struct admission_r
 	char words[80];
 
 	*room = (struct admission_room){.memory = admission->host.memory};
-	room->memory_limit = amount(&admission->conf->memory_limit, admission->host.memory, words,
-		sizeof(words));
+	room->memory_limit = amount(
+		&admission->conf->memory_limit, admission->host.memory, words, sizeof(words));
 	LIST_FOREACH (running, &admission->running, link)
 		room->memory_taken += running->memory;
 	if (fstatvfs(dir_fd, &fs) < 0)
 		return;
 	room->disk = (int64_t)fs.f_blocks * (int64_t)fs.f_frsize;
 	room->disk_free = (int64_t)fs.f_bavail * (int64_t)fs.f_frsize;
-	room->disk_reserve =
-		amount(&admission->conf->disk_reserve, room->disk, words, sizeof(words));
+	room->disk_reserve = amount(
+		&admission->conf->disk_reserve, room->disk, words, sizeof(words));
 	room->inodes = (int64_t)fs.f_files;
 	room->inodes_free = (int64_t)fs.f_favail;
 }
