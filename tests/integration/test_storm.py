@@ -3,17 +3,23 @@
 import collections
 import json
 import os
+import pathlib
 import random
 import select
+import shutil
 import signal
 import socket
+import tempfile
 import threading
 import time
 
+import pytest
+
+from lab import OWNER, root_only
 from harness import HANG, Client, Daemon, FakeQemu, alive, wait_until
 
 SEED = int(os.environ.get("STORM_SEED", random.SystemRandom().randrange(10**9)))
-SECONDS = float(os.environ.get("STORM_SECONDS", 20))
+SECONDS = float(os.environ.get("STORM_SECONDS", 12))
 CLIENTS = 6
 NAMES = [f"g{i}" for i in range(6)]
 FAULTS = ["", "", "", "", "ssh", "ignore-powerdown", "ignore-term", "at=cont:crash", "at=greeting:mute",
@@ -58,8 +64,13 @@ def operations(r, config):
         lambda: ("query-qemu", {"guest": guest}),
         lambda: ("query-history", {}),
         lambda: ("console-who", {"guest": guest}),
-        lambda: ("lease-acquire", {"guest": guest, "seconds": r.choice([1, 2, 30]), "wait": r.random() < .5}),
-        lambda: ("lease-release", {"guest": guest}),
+        lambda: ("lease-acquire", {"guest": guest, "seconds": r.choice([1, 2, 30]), "wait": r.random() < .5,
+                                   "reset": r.random() < .3}),
+        lambda: ("lease-release", {"guest": guest, "reset": r.random() < .3}),
+        lambda: ("kernel-install", {"guest": guest, "path": config("")["kernel"]["image"]}),
+        lambda: ("console-times", {"guest": guest}),
+        lambda: ("ssh-pin", {"guest": guest, "key": "ssh-ed25519 AAAA" + r.choice("xyz")}),
+        lambda: ("host-down", {"force_after": 0.5}) if r.random() < .1 else ("host-up", {}),
         lambda: ("qmp-execute", {"guest": guest, "command": {"execute": r.choice(
             ["query-status", "query-pci", "stop", "cont", "quit", "no-such"])}}),
         lambda: ("hmp", {"guest": guest, "line": r.choice(["info status", "info usernet", "quit", ""])}),
@@ -175,10 +186,23 @@ def told_states_are_true(daemon):
                 assert not guest["pid"], guest
 
 
-def test_storm(tmp_path):
+@pytest.fixture
+def open_path():
+    """A folder that every user may look into."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="storm-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.mark.parametrize("owner", [None, pytest.param(OWNER, marks=root_only)])
+def test_storm(open_path, owner):
+    """@owner: whose guests there are at first, beside root's; None: the daemon's own user's."""
     print(f"STORM_SEED={SEED} repeats it")
-    fake = FakeQemu(tmp_path / "qemu")
-    daemon = Daemon(tmp_path)
+    fake = FakeQemu(open_path / "qemu")
+    daemon = Daemon(open_path)
+    daemon.guests.chmod(0o755)
+    (fake.home / "bzImage").write_bytes((b"\0" * 0x1fe + b"\x55\xaa\0\0HdrS").ljust(4 * 2**20, b"x"))
 
     def config(fault):
         # 'guest-create' takes the keys of guest.json as its arguments
@@ -189,7 +213,10 @@ def test_storm(tmp_path):
         daemon.start()
         base = len(daemon.fds())
         for name in NAMES:
-            daemon.folder(name, config(""))
+            folder = daemon.folder(name, config(""))
+            if owner:
+                os.chown(folder, owner.uid, owner.gid)
+                os.chown(folder / "guest.json", owner.uid, owner.gid)
         storm = Storm(daemon, config)
         threads = [threading.Thread(target=storm.run, args=(i,)) for i in range(CLIENTS)]
         for t in threads:
