@@ -64,7 +64,7 @@ fuzzers = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/fuzz/*.c))
 benches = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/*.c))
 
 # What the benchmarks compare with.
-peers = conserver-server conserver-client conman socat
+peers = conserver-server conserver-client conman libvirt-clients libvirt-daemon-system socat
 
 .PHONY: all deb deps demo check check-unit check-integration check-long asan valgrind bench install uninstall fmt \
 	lint layers clean help
