@@ -51,6 +51,8 @@ guest_start_deadline(struct guest *guest)
 
 	if (guest->start_err.class != CIJ_E_NONE)
 		err = guest->start_err;
+	else if (!guest->qmp)
+		cij_error_set(&err, CIJ_E_QEMU_FAILED, "QEMU's monitor cannot be reached");
 	else
 		cij_error_set(&err, CIJ_E_QEMU_FAILED,
 			"QEMU did not answer on its monitor within %d s", GUEST_START_SECONDS);
@@ -191,8 +193,9 @@ launch(struct guest *guest)
 	}
 	guest_arm(guest, GUEST_START_SECONDS);
 	if (guest_monitor_connect(guest) < 0) {
-		cij_error_errno(&err, CIJ_E_INTERNAL, errno, "cannot reach QEMU's monitor");
-		guest_start_fail(guest, &err);
+		/* QEMU has ended already: its exit comes, with last words of its own. */
+		guest->qmp_over = true;
+		guest_arm(guest, LAST_WORDS_SECONDS);
 	}
 }
 
