@@ -64,9 +64,9 @@ fuzzers = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/fuzz/*.c))
 benches = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/*.c))
 
 # What the benchmarks compare with.
-peers = conserver-server conserver-client conman socat
+peers = conserver-server conserver-client conman libvirt-clients libvirt-daemon-system socat
 
-.PHONY: all deb deps demo check check-unit check-integration check-long asan bench install uninstall fmt \
+.PHONY: all deb deps demo check check-unit check-integration check-long asan valgrind bench install uninstall fmt \
 	lint layers clean help
 .DEFAULT_GOAL := all
 
@@ -118,17 +118,21 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libcijproto.a
 	$(say) LD $@
 	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(PROTO_LIBS) $(LDLIBS)
 
-deps: ## install what building and testing need (Debian packages)
+deps: ## install what building and the demo need (Debian packages)
 	@.ci/deps
+
+.PHONY: check-deps
+check-deps:
+	@.ci/deps check
 
 demo: deps ## define, start, use and remove a guest before your eyes (KEEP=1 leaves it running)
 	@$(MAKE) --no-print-directory all
 	@BUILD=$(BUILD) KEEP=$(KEEP) tests/demo.sh
 
-check: deps ## run all tests
+check: check-deps ## run all tests
 	@$(MAKE) --no-print-directory check-built
 
-check-long: deps ## run the tests that take minutes
+check-long: check-deps ## run the tests that take minutes
 	@$(MAKE) --no-print-directory MARK=long TESTS="integration system" check-built
 	@$(MAKE) --no-print-directory fuzz
 
@@ -145,8 +149,15 @@ fuzz-built: $(fuzzers)
 check-built: all $(units) $(tools) layers
 	@BUILD=$(BUILD) MARK="$(MARK)" tests/run.sh $(TESTS)
 
-asan: deps ## run all tests under AddressSanitizer and UBSan
+asan: check-deps ## run all tests under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SAN=address,undefined CFLAGS="-O1 -g" check-built
+
+# Those whose guests are stand-ins, or who need none: a bounded time even so.
+valgrind: deps ## run some integration tests with the daemon under valgrind
+	@$(MAKE) --no-print-directory all $(tools)
+	@CIJ_WRAP="valgrind -q --leak-check=full --show-leak-kinds=definite --error-exitcode=99" \
+		BUILD=$(BUILD) tests/run.sh $(foreach topic,start client bad_input monitor,\
+		integration/test_$(topic).py) -k "not tiny and not booted" --timeout 600
 
 bench: deps ## measure it beside what it replaces (BENCH=TOPIC for some, QUICK=1 for short)
 	@.ci/deps $(peers)
@@ -178,7 +189,7 @@ uninstall: ## remove what 'install' put there
 	rm -f $(DESTDIR)$(zshdir)/_cijqemuctl
 	rm -rf $(DESTDIR)$(cijoedir)
 	-rmdir $(DESTDIR)$(libexecdir) 2>/dev/null
-	@DESTDIR="$(DESTDIR)" unitdir="$(unitdir)" userunitdir="$(userunitdir)" \
+	@DESTDIR="$(DESTDIR)" bindir="$(bindir)" unitdir="$(unitdir)" userunitdir="$(userunitdir)" \
 		sysusersdir="$(sysusersdir)" tmpfilesdir="$(tmpfilesdir)" systemd/install.sh remove
 
 deb: deps ## build a Debian package in build/deb
@@ -190,7 +201,7 @@ sources = $(wildcard include/cijqemu/*.h proto/*.[ch] daemon/*.[ch] client/*.[ch
 fmt: ## lay the sources out by .clang-format
 	clang-format -i $(sources)
 
-lint: deps layers ## clang-format, cppcheck, gcc -fanalyzer, shellcheck and the layer check
+lint: check-deps layers ## clang-format, cppcheck, gcc -fanalyzer, shellcheck and the layer check
 	@CC="$(CC)" tests/lint.sh $(sources)
 
 clean: ## remove what was built

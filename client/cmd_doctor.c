@@ -1,20 +1,16 @@
 /*
- * doctor: what works on this machine and what does not. Each check adds findings of its own; one
- * more is a function and a line in the list of checks.
+ * doctor: what works on this machine and what does not, each with the command that mends it. With
+ * no daemon it tells what can be seen without one.
  */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "client/args.h"
-#include "client/link.h"
+#include "client/doctor.h"
 #include "client/out.h"
+#include "client/quote.h"
 #include "proto/text.h"
-
-/* Each QEMU binary is started twice; a loaded machine takes seconds for that. */
-#define DOCTOR_SECONDS 60
-
-enum level { LEVEL_OK, LEVEL_NOTE, LEVEL_FAIL };
 
 static const struct {
 	const char *word, *colour;
@@ -24,17 +20,9 @@ static const struct {
 	[LEVEL_FAIL] = {"fail", "31"},
 };
 
-/* What was found so far. */
-struct doctor {
-	struct call *call; /* weak */
-	struct json_object *findings;
-	enum level worst;
-	bool no_daemon; /* nothing that needs it can be found out */
-};
-
-/* Adds a finding about @subject. */
-static void __attribute__((format(printf, 4, 5)))
-find(struct doctor *doctor, enum level level, const char *subject, const char *fmt, ...)
+void
+doctor_find(struct doctor *doctor, enum level level, const char *check, const char *thing,
+	const char *fmt, ...)
 {
 	struct json_object *finding = json_object_new_object();
 	char text[1024];
@@ -43,169 +31,165 @@ find(struct doctor *doctor, enum level level, const char *subject, const char *f
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	cij_json_add_str(finding, "check", check);
+	cij_json_add_str(finding, "thing", thing);
 	cij_json_add_str(finding, "level", levels[level].word);
-	cij_json_add_str(finding, "subject", subject);
 	cij_json_add_str(finding, "text", text);
-	cij_json_add_str(finding, "hint", NULL);
+	cij_json_add_str(finding, "fix", NULL);
 	json_object_array_add(doctor->findings, finding);
 	if (level > doctor->worst)
 		doctor->worst = level;
 }
 
-/* The way out of the last finding. */
-static void
-find_hint(struct doctor *doctor, const char *hint)
+void
+doctor_fix(struct doctor *doctor, const char *fmt, ...)
 {
 	size_t n = json_object_array_length(doctor->findings);
+	char text[1024];
+	va_list ap;
 
-	cij_json_add_str(json_object_array_get_idx(doctor->findings, n - 1), "hint", hint);
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	cij_json_add_str(json_object_array_get_idx(doctor->findings, n - 1), "fix", text);
 }
 
-static void
-check_daemon(struct doctor *doctor)
+void
+doctor_fix_unit(struct doctor *doctor, const char *setting)
 {
-	_cleanup_reply_ struct reply r = {0};
+	static const char dir[] = "/etc/systemd/system/cijqemud.service.d";
+	const char *sudo = doctor_sudo();
+	_cleanup_free_ char *word = doctor_word(setting);
+
+	doctor_fix(doctor,
+		"%smkdir -p %s && printf '[Service]\\n%%s\\n' %s | %stee %s/%.*s.conf && "
+		"%ssystemctl daemon-reload && %ssystemctl restart cijqemud",
+		sudo, dir, word, sudo, dir, (int)strcspn(setting, "="), setting, sudo, sudo);
+}
+
+char *
+doctor_word(const char *text)
+{
+	return shell_quote(text, false);
+}
+
+const char *
+doctor_sudo(void)
+{
+	return geteuid() == 0 ? "" : "sudo ";
+}
+
+int64_t
+doctor_daemon_pid(const struct doctor *doctor)
+{
+	return cij_json_int(doctor->daemon, "pid", 0);
+}
+
+/* Asks the daemon for the facts that the checks judge. */
+static void
+ask_daemon(struct doctor *doctor, struct reply *daemon, struct reply *host)
+{
 	struct cij_error err = CIJ_ERROR_INIT;
 	const char *version, *guests;
 
-	if (call_daemon(doctor->call, DOCTOR_SECONDS, "query-daemon", NULL, &r, &err) < 0) {
-		find(doctor, LEVEL_FAIL, "daemon", "%s", err.desc);
+	if (call_daemon(doctor->call, DOCTOR_SECONDS, "query-daemon", NULL, daemon, &err) < 0) {
+		doctor_find(doctor, LEVEL_FAIL, "daemon", NULL, "%s", err.desc);
 		if (*err.hint)
-			find_hint(doctor, err.hint);
+			doctor_fix(doctor, "%s", err.hint);
+		doctor_find(doctor, LEVEL_NOTE, "daemon", NULL,
+			"no daemon answers: what only it can tell was not looked at");
 		doctor->no_daemon = true;
 		return;
 	}
-	version = cij_json_str(r.value, "version");
-	guests = cij_json_str(r.value, "guests_dir");
-	find(doctor, LEVEL_OK, "daemon", "version %s, pid %lld, guests in %s",
-		version ? version : "?", (long long)cij_json_int(r.value, "pid", 0),
+	doctor->daemon = daemon->value;
+	version = cij_json_str(daemon->value, "version");
+	guests = cij_json_str(daemon->value, "guests_dir");
+	doctor_find(doctor, LEVEL_OK, "daemon", NULL, "version %s, pid %lld, guests in %s",
+		version ? version : "?", (long long)doctor_daemon_pid(doctor),
 		guests ? guests : "?");
+	if (call_daemon(doctor->call, DOCTOR_SECONDS, "query-host", NULL, host, &err) == 0)
+		doctor->host = host->value;
+	else
+		doctor_find(doctor, LEVEL_FAIL, "daemon", NULL, "does not tell of its machine: %s",
+			err.desc);
 }
 
-/* "a, b and c": the strings of @array. */
-static void
-join(struct json_object *array, char *text, size_t size)
-{
-	size_t n = cij_json_length(array);
-
-	text[0] = '\0';
-	for (size_t i = 0, at = 0; i < n && at < size; i++)
-		at += snprintf(text + at, size - at, "%s%s",
-			i == 0       ? ""
-			: i + 1 == n ? " and "
-				     : ", ",
-			json_object_get_string(json_object_array_get_idx(array, i)));
-}
-
-static bool
-has_type(struct json_object *types, const char *type)
-{
-	size_t n = cij_json_length(types);
-
-	for (size_t i = 0; i < n; i++)
-		if (strcmp(json_object_get_string(json_object_array_get_idx(types, i)), type) == 0)
-			return true;
-	return false;
-}
-
-static void
-check_drives(struct doctor *doctor, const char *path, struct json_object *qemu)
-{
-	struct json_object *types = cij_json_get(qemu, "types");
-	const char *dialect = cij_json_str(qemu, "dialect");
-	char text[256];
-
-	join(types, text, sizeof(text));
-	find(doctor, *text ? LEVEL_OK : LEVEL_NOTE, path, "has %s drives (dialect %s)",
-		*text ? text : "no", dialect ? dialect : "?");
-	if (has_type(types, "ocssd"))
-		return;
-	find(doctor, LEVEL_NOTE, path, "has no Open-Channel SSD");
-	find_hint(doctor, "for OCSSD drives build OpenChannelSSD/qemu-nvme and install it as "
-			  "/opt/qemu-nvme, or set QEMU_HOME or a guest's qemu_home to where it is");
-}
-
-static void
-check_binary(struct doctor *doctor, struct json_object *qemu)
-{
-	const char *path = cij_json_str(qemu, "path"), *error = cij_json_str(qemu, "error");
-	const char *hint = cij_json_str(qemu, "hint"), *version = cij_json_str(qemu, "version");
-	struct json_object *kvm = cij_json_get(qemu, "kvm");
-	const char *why = cij_json_str(kvm, "why");
-	char guests[256];
-
-	join(cij_json_get(qemu, "guests"), guests, sizeof(guests));
-	if (error) {
-		find(doctor, LEVEL_FAIL, path ? path : "QEMU", "%s", error);
-		if (hint)
-			find_hint(doctor, hint);
-		return;
-	}
-	if (!path)
-		path = "?";
-	find(doctor, LEVEL_OK, path, "QEMU %s%s%s%s", version ? version : "?",
-		cij_json_bool(qemu, "default", false) ? ", the default" : "",
-		*guests ? ", used by " : "", guests);
-	check_drives(doctor, path, qemu);
-	if (cij_json_bool(kvm, "works", false)) {
-		find(doctor, LEVEL_OK, path, "starts with KVM");
-	} else {
-		find(doctor, LEVEL_NOTE, path, "does not start with KVM: %s", why ? why : "?");
-		find_hint(doctor, "guests run slower, with TCG, unless their accel is kvm");
-	}
-	if (!cij_json_bool(qemu, "sandbox", false))
-		find(doctor, LEVEL_NOTE, path, "does not take -sandbox: guests run without it");
-}
-
-static void
-check_qemu(struct doctor *doctor)
-{
-	_cleanup_reply_ struct reply r = {0};
-	struct cij_error err = CIJ_ERROR_INIT;
-	struct json_object *list;
-
-	if (call_daemon(doctor->call, DOCTOR_SECONDS, "query-qemu", NULL, &r, &err) < 0) {
-		find(doctor, LEVEL_FAIL, "QEMU", "cannot be looked at: %s", err.desc);
-		return;
-	}
-	list = cij_json_get(r.value, "qemu");
-	for (size_t i = 0; i < cij_json_length(list); i++)
-		check_binary(doctor, json_object_array_get_idx(list, i));
-	if (cij_json_bool(r.value, "more", false))
-		find(doctor, LEVEL_NOTE, "QEMU", "there are more binaries than were looked at");
-}
-
-static void (*const checks[])(struct doctor *doctor) = {
-	check_daemon,
-	check_qemu,
+/* How a check gets by. */
+enum need {
+	NEED_NOTHING,
+	NEED_HERE, /* looks at this machine: not when the daemon's is another one */
+	NEED_HOST, /* judges what query-host says */
 };
+
+static const struct {
+	void (*run)(struct doctor *doctor);
+	enum need need;
+} checks[] = {
+	{doctor_check_unit, NEED_HERE},
+	{doctor_check_caller, NEED_HOST},
+	{doctor_check_groups, NEED_HERE},
+	{doctor_check_sockets, NEED_HOST},
+	{doctor_check_guests_dir, NEED_HOST},
+	{doctor_check_folders, NEED_HOST},
+	{doctor_check_keys, NEED_HERE},
+	{doctor_check_qemu, NEED_NOTHING},
+	{doctor_check_local_qemu, NEED_HERE},
+	{doctor_check_kvm, NEED_HOST},
+	{doctor_check_local_kvm, NEED_HERE},
+	{doctor_check_memory, NEED_HOST},
+	{doctor_check_disk, NEED_HOST},
+	{doctor_check_descriptors, NEED_HOST},
+	{doctor_check_inotify, NEED_HOST},
+	{doctor_check_environment, NEED_NOTHING},
+};
+
+static void
+run_checks(struct doctor *doctor)
+{
+	for (size_t i = 0; i < cij_array_size(checks); i++) {
+		if (checks[i].need == NEED_HERE && doctor->call->host)
+			continue;
+		if (checks[i].need == NEED_HOST && !doctor->host)
+			continue;
+		checks[i].run(doctor);
+	}
+	if (!doctor->call->host)
+		return;
+	doctor_find(doctor, LEVEL_NOTE, "host", NULL,
+		"groups, keys and systemd's units over there were not looked at");
+	doctor_fix(doctor, "run 'cijqemuctl doctor' on %s itself", doctor->call->host);
+}
 
 static void
 print_finding(struct json_object *finding)
 {
-	const char *word = cij_json_str(finding, "level"), *hint = cij_json_str(finding, "hint");
-	char subject[256], text[1024];
+	const char *word = cij_json_str(finding, "level"), *fix = cij_json_str(finding, "fix");
+	const char *thing = cij_json_str(finding, "thing");
+	char subject[512], text[1024];
 
-	cij_text_clean(cij_json_str(finding, "subject"), subject, sizeof(subject));
 	cij_text_clean(cij_json_str(finding, "text"), text, sizeof(text));
 	for (size_t i = 0; i < cij_array_size(levels); i++)
 		if (strcmp(levels[i].word, word) == 0 && out_colours(stdout))
 			printf("\033[%sm%-4s\033[0m", levels[i].colour, word);
 	if (!out_colours(stdout))
 		printf("%-4s", word);
-	printf("  %s: %s\n", subject, text);
-	if (hint)
-		printf("      %s\n", cij_text_clean(hint, text, sizeof(text)));
+	printf("  %s", cij_json_str(finding, "check"));
+	if (thing)
+		printf(" %s", cij_text_clean(thing, subject, sizeof(subject)));
+	printf(": %s\n", text);
+	if (fix)
+		printf("      %s\n", cij_text_clean(fix, text, sizeof(text)));
 }
 
 int
 cmd_doctor(struct call *call, struct cij_error *err)
 {
 	_cleanup_json_ struct json_object *findings = json_object_new_array();
+	_cleanup_reply_ struct reply daemon = {0}, host = {0};
 	struct doctor doctor = {.call = call, .findings = findings};
 
-	for (size_t i = 0; i < cij_array_size(checks) && !doctor.no_daemon; i++)
-		checks[i](&doctor);
+	ask_daemon(&doctor, &daemon, &host);
+	run_checks(&doctor);
 	if (call->json) {
 		size_t len;
 		const char *text = json_object_to_json_string_length(

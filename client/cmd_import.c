@@ -10,10 +10,10 @@
 #include <string.h>
 
 #include "client/args.h"
-#include "client/import_vars.h"
 #include "client/link.h"
 #include "client/out.h"
 #include "client/table.h"
+#include "client/variables.h"
 #include "proto/text.h"
 
 /* Making a guest may check its images. */
@@ -24,7 +24,7 @@ extern char **environ;
 struct import {
 	const char *guest;
 	const char *folder; /* of the guest as the daemon has it; NULL: it has none yet */
-	enum import_era era; /* of the drive */
+	enum era era; /* of the drive */
 	struct json_object *changes; /* dotted keys of guest.json */
 	struct json_object *drive;
 	struct json_object *report; /* what became of each variable */
@@ -52,7 +52,7 @@ report(struct import *in, const char *name, const char *status, const char *key,
 }
 
 static int
-bad_value(const struct import_variable *v, const char *want, struct cij_error *err)
+bad_value(const struct variable *v, const char *want, struct cij_error *err)
 {
 	char clean[128];
 
@@ -62,7 +62,7 @@ bad_value(const struct import_variable *v, const char *want, struct cij_error *e
 
 /* Sets the key, in the drive or in the guest. What is there already was set by a better name. */
 static void
-set(struct import *in, const struct import_variable *v, struct json_object *value)
+set(struct import *in, const struct variable *v, struct json_object *value)
 {
 	struct json_object *to = v->era == ERA_NONE ? in->changes : in->drive;
 	char why[192], full[128];
@@ -106,8 +106,7 @@ path_for_guest(const struct import *in, const char *path, struct cij_error *err)
 }
 
 static int
-take_number(
-	struct import *in, const struct import_variable *v, const char *text, struct cij_error *err)
+take_number(struct import *in, const struct variable *v, const char *text, struct cij_error *err)
 {
 	char *end;
 	long long n;
@@ -121,8 +120,7 @@ take_number(
 }
 
 static int
-take_bool(
-	struct import *in, const struct import_variable *v, const char *text, struct cij_error *err)
+take_bool(struct import *in, const struct variable *v, const char *text, struct cij_error *err)
 {
 	static const char *const yes[] = {"true", "1", "on", "yes"};
 	static const char *const no[] = {"false", "0", "off", "no"};
@@ -136,8 +134,7 @@ take_bool(
 }
 
 static int
-take_memory(
-	struct import *in, const struct import_variable *v, const char *text, struct cij_error *err)
+take_memory(struct import *in, const struct variable *v, const char *text, struct cij_error *err)
 {
 	bool bare = strspn(text, "0123456789") == strlen(text);
 	char value[64];
@@ -151,8 +148,7 @@ take_memory(
 }
 
 static int
-take_file(
-	struct import *in, const struct import_variable *v, const char *text, struct cij_error *err)
+take_file(struct import *in, const struct variable *v, const char *text, struct cij_error *err)
 {
 	_cleanup_free_ char *path = path_for_guest(in, text, err);
 
@@ -163,8 +159,7 @@ take_file(
 }
 
 static int
-take_kernel(
-	struct import *in, const struct import_variable *v, const char *text, struct cij_error *err)
+take_kernel(struct import *in, const struct variable *v, const char *text, struct cij_error *err)
 {
 	const char *home;
 	char path[PATH_MAX];
@@ -185,8 +180,7 @@ take_kernel(
 
 /* Words as a shell would split them, but that nothing is expanded. */
 static int
-take_words(
-	struct import *in, const struct import_variable *v, const char *text, struct cij_error *err)
+take_words(struct import *in, const struct variable *v, const char *text, struct cij_error *err)
 {
 	_cleanup_json_ struct json_object *words = json_object_new_array();
 	struct json_object *before = cij_json_get(in->changes, v->key);
@@ -230,8 +224,7 @@ take_words(
 }
 
 static int
-take_cdrom(
-	struct import *in, const struct import_variable *v, const char *text, struct cij_error *err)
+take_cdrom(struct import *in, const struct variable *v, const char *text, struct cij_error *err)
 {
 	_cleanup_free_ char *path = path_for_guest(in, text, err);
 	struct json_object *args = cij_json_get(in->changes, v->key);
@@ -250,8 +243,7 @@ take_cdrom(
 
 /* ".../bin/qemu-system-x86_64" is in the home ...; any other file is given as it is. */
 static int
-take_binary(
-	struct import *in, const struct import_variable *v, const char *text, struct cij_error *err)
+take_binary(struct import *in, const struct variable *v, const char *text, struct cij_error *err)
 {
 	static const char usual[] = "/bin/qemu-system-x86_64";
 	size_t n = strlen(text), k = strlen(usual);
@@ -265,7 +257,7 @@ take_binary(
 }
 
 static int
-take(struct import *in, const struct import_variable *v, const char *text, struct cij_error *err)
+take(struct import *in, const struct variable *v, const char *text, struct cij_error *err)
 {
 	if (v->era != ERA_NONE && v->era != in->era && v->use != USE_NOT) {
 		report(in, v->name, "ignored", NULL,
@@ -316,7 +308,7 @@ take(struct import *in, const struct import_variable *v, const char *text, struc
 static void
 report_unknown(struct import *in, const char *name)
 {
-	const char *near = import_variable_nearest(name);
+	const char *near = variable_nearest(name);
 	char why[128];
 
 	snprintf(why, sizeof(why), near ? "did you mean %s?" : "no such variable was ever used",
@@ -378,14 +370,14 @@ take_all(struct import *in, struct cij_error *err)
 
 		if (!name)
 			abort();
-		if (strncmp(name, "QEMU_", 5) == 0 || import_variable_find(name))
+		if (strncmp(name, "QEMU_", 5) == 0 || variable_find(name))
 			names[n++] = name;
 		else
 			free(name);
 	}
 	qsort(names, n, sizeof(*names), by_name);
 	for (size_t i = 0; i < n; i++) {
-		const struct import_variable *v = import_variable_find(names[i]);
+		const struct variable *v = variable_find(names[i]);
 		const char *value = value_in_env(names[i]);
 
 		if (ret == 0 && !v)

@@ -281,14 +281,15 @@ const struct command commands[] = {
 		.options = argv_options, .run = cmd_argv},
 	{"device", "Guests", "list|plug|unplug|format|inject GUEST …",
 		"the emulated drives of a guest",
-		"  list GUEST                     as guest.json has them, and as QEMU has them "
-		"now\n"
-		"  plug GUEST ID                  give a running guest a drive of its guest.json\n"
-		"  plug GUEST TYPE[,KEY=VALUE…]   the same with a new one, added to guest.json\n"
-		"  unplug GUEST ID                ask it to let go of one; it stays in guest.json\n"
-		"  format GUEST ID [--yes]        make its image anew; asks on a terminal\n"
-		"  inject GUEST ID [--write ADDRESS[,percent=N]]… [--reset …]… [--chunk …]… "
-		"[--clear]\n\n"
+		"  list GUEST                    as guest.json and as QEMU have them now\n"
+		"  plug GUEST ID                 give a running guest a drive of guest.json\n"
+		"  plug GUEST TYPE[,KEY=VALUE…]  the same with a new one, added to it\n"
+		"  unplug GUEST ID               ask it to let go of one; guest.json keeps it\n"
+		"  format GUEST ID [--yes]       make its image anew; asks on a terminal\n"
+		"  inject GUEST ID [RULE…]       let writes and resets of an OCSSD fail\n\n"
+		"A RULE is --write ADDRESS[,percent=N], --reset ADDRESS[,percent=N], "
+		"--chunk ADDRESS,state=STATE[,wp=BLOCKS], or --clear.\n"
+
 		"ADDRESS is grp=G,pu=P,chk=C and for --write also sec=S; each is a number, a range "
 		"like 2-7, or *. STATE is free, open (with wp=BLOCKS), closed or offline. The "
 		"rules "
@@ -509,9 +510,14 @@ const struct command commands[] = {
 		"         cijqemuctl events --history emujoe -n 20\n",
 		.max_args = CMD_ANY, .options = events_options, .run = cmd_events},
 	{"doctor", "Other", "", "what works on this machine and what does not",
-		"A line a finding: ok, note or fail, and the way out. Checks the daemon, the QEMU "
-		"binaries that guests use, their drives, and whether KVM really starts.\n\n"
-		"Example: cijqemuctl doctor\n\n"
+		"A line a finding: ok, note or fail, and the command that mends it. Checks the "
+		"daemon, its unit and sockets, your groups, the guests' folders and keys, the QEMU "
+		"binaries with their drives, KVM, memory, disk, the daemon's limits, and CIJOE's "
+		"variables. With no daemon: what can be seen without one. --json: an array of "
+		"objects with check, thing, level, text and fix.\n\n"
+		"Example: cijqemuctl doctor\n"
+		"         cijqemuctl doctor --json | jq -r '.[] | select(.level == \"fail\") | "
+		".fix'\n\n"
 		"Exit codes: 1 when something fails.\n",
 		.run = cmd_doctor},
 	{"top", "Other", "[-d SECONDS] [-n N] [-s COLUMN] [GLOB…]",

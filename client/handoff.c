@@ -13,19 +13,23 @@
 
 #define SSH_PROGRAM "cijqemuctl-ssh"
 
-/* Replaces this program by cijqemuctl-ssh: the one beside it, else the installed one. */
+/* Replaces this program by cijqemuctl-ssh. */
 static int
 hand_off(struct call *call, struct cij_error *err)
 {
-	char self[PATH_MAX], beside[PATH_MAX + sizeof(SSH_PROGRAM)];
+	/* Beside itself, as built; then as installed, wherever that was moved to. */
+	static const char *const places[] = {"", "../libexec/cijqemu/"};
+	char self[PATH_MAX], path[PATH_MAX + 64];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	const char *dir;
 
-	if (n > 0) {
-		self[n] = '\0';
-		snprintf(beside, sizeof(beside), "%s/%s", dirname(self), SSH_PROGRAM);
-		execv(beside, call->argv);
+	self[n > 0 ? n : 0] = '\0';
+	dir = n > 0 ? dirname(self) : NULL;
+	for (size_t i = 0; dir && i < cij_array_size(places); i++) {
+		snprintf(path, sizeof(path), "%s/%s%s", dir, places[i], SSH_PROGRAM);
+		execv(path, call->argv);
 		if (errno != ENOENT)
-			return cij_error_errno(err, CIJ_E_FAILED, errno, "cannot run '%s'", beside);
+			return cij_error_errno(err, CIJ_E_FAILED, errno, "cannot run '%s'", path);
 	}
 	execv(CIJ_LIBEXECDIR "/" SSH_PROGRAM, call->argv);
 	cij_error_errno(

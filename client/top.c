@@ -215,7 +215,7 @@ show_console(struct top *t)
 	if (!guest)
 		return;
 	def_prog_mode();
-	screen_end();
+	endwin();
 	pid = fork();
 	if (pid == 0) {
 		sigemptyset(&none);
@@ -453,8 +453,7 @@ run_screen(void *arg, struct cij_error *err)
 		while (on && (key = getch()) != ERR)
 			on = take_key(t, key);
 	}
-	screen_end();
-	free(t->screen.selected);
+	screen_end(&t->screen);
 	return ended_by ? 128 + ended_by : 0;
 }
 

@@ -93,15 +93,18 @@ top_guarded(int (*fn)(void *arg, struct cij_error *err), void *arg, struct cij_e
 	if (child < 0)
 		return cij_error_errno(err, CIJ_E_FAILED, errno, "cannot start a process");
 	if (child == 0) {
+		del_curterm(cur_term);
 		prctl(PR_SET_PDEATHSIG, SIGTERM);
 		sigprocmask(SIG_SETMASK, &before, NULL);
 		return fn(arg, err);
 	}
 	signal(SIGTSTP, SIG_IGN); /* the child takes it, and we stop when it has */
 	status = watch(child, &watched);
+	if (!WIFEXITED(status))
+		restore(&was);
+	del_curterm(cur_term);
 	if (WIFEXITED(status))
 		return WEXITSTATUS(status);
-	restore(&was);
 	out_note("top was ended by a signal (%s)", strsignal(WTERMSIG(status)));
 	return 128 + WTERMSIG(status);
 }

@@ -40,7 +40,9 @@ static const char *const help_lines[] = {
 void
 screen_begin(struct screen *s)
 {
-	initscr();
+	s->curses = newterm(NULL, stdout, stdin);
+	if (!s->curses)
+		abort(); /* the guard has seen that the terminal is one */
 	cbreak();
 	noecho();
 	nonl();
@@ -58,9 +60,11 @@ screen_begin(struct screen *s)
 }
 
 void
-screen_end(void)
+screen_end(struct screen *s)
 {
 	endwin();
+	delscreen(s->curses);
+	free(s->selected);
 }
 
 long

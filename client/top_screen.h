@@ -6,6 +6,7 @@
 
 struct screen {
 	struct load load;
+	void *curses; /* ncurses' SCREEN */
 	char *selected; /* the guest under the bar; NULL before there was one */
 	size_t first; /* the row at the top */
 	bool typing; /* the filter is being typed */
@@ -16,7 +17,7 @@ struct screen {
 
 /* Takes the terminal over, and gives it back. */
 void screen_begin(struct screen *screen);
-void screen_end(void);
+void screen_end(struct screen *screen);
 
 /* Shows all of it as it is now, in whatever size the terminal has. */
 void screen_draw(struct screen *screen);

@@ -327,3 +327,25 @@ admission_check(const struct admission *admission, const char *name, uid_t uid, 
 		return -1;
 	return check_disk(admission, name, dir_fd, guests_fd, err);
 }
+
+void
+admission_room(const struct admission *admission, int dir_fd, struct admission_room *room)
+{
+	const struct running *running;
+	struct statvfs fs;
+	char words[80];
+
+	*room = (struct admission_room){.memory = admission->host.memory};
+	room->memory_limit = amount(
+		&admission->conf->memory_limit, admission->host.memory, words, sizeof(words));
+	LIST_FOREACH (running, &admission->running, link)
+		room->memory_taken += running->memory;
+	if (fstatvfs(dir_fd, &fs) < 0)
+		return;
+	room->disk = (int64_t)fs.f_blocks * (int64_t)fs.f_frsize;
+	room->disk_free = (int64_t)fs.f_bavail * (int64_t)fs.f_frsize;
+	room->disk_reserve = amount(
+		&admission->conf->disk_reserve, room->disk, words, sizeof(words));
+	room->inodes = (int64_t)fs.f_files;
+	room->inodes_free = (int64_t)fs.f_favail;
+}

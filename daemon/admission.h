@@ -35,4 +35,14 @@ void admission_leave(struct admission *admission, const void *guest);
 int admission_check(const struct admission *admission, const char *name, uid_t uid, int64_t memory,
 	int dir_fd, int guests_fd, struct cij_error *err);
 
+/* How much there is, by the limits of the options; for telling. */
+struct admission_room {
+	int64_t memory, memory_limit, memory_taken; /* bytes; memory 0: not known */
+	int64_t disk, disk_free, disk_reserve; /* bytes of the file system; disk 0: not known */
+	int64_t inodes, inodes_free; /* inodes 0: it has no fixed number */
+};
+
+/* @dir_fd: on the file system that is looked at. */
+void admission_room(const struct admission *admission, int dir_fd, struct admission_room *room);
+
 #endif

@@ -20,19 +20,37 @@ as_owner_init(void)
 	n_own_groups = getgroups(n_own_groups, own_groups);
 }
 
-struct as_owner
-as_owner_begin(uid_t uid, gid_t gid)
+/* Of a process that is gone, and whose folder is: nobody's rights. */
+#define NOBODY 65534
+
+static void
+take(uid_t uid, gid_t gid)
 {
-	if (geteuid() != 0 || uid == 0)
-		return (struct as_owner){false};
-	if (setgroups(0, NULL) < 0)
-		abort();
 	setfsgid(gid);
 	setfsuid(uid);
 	/* setfsuid() reports no error: asking again with an impossible id tells what holds now. */
 	if (setfsuid((uid_t)-1) != (int)uid || setfsgid((gid_t)-1) != (int)gid)
 		abort();
-	return (struct as_owner){true};
+}
+
+struct as_owner
+as_owner_begin(uid_t uid, gid_t gid)
+{
+	struct as_owner as = {.active = true};
+
+	if (geteuid() != 0)
+		return (struct as_owner){false};
+	if (uid == (uid_t)-1)
+		uid = gid = NOBODY;
+	as.was_uid = (uid_t)setfsuid((uid_t)-1);
+	as.was_gid = (gid_t)setfsgid((gid_t)-1);
+	/* Root's own folder: nothing to give up; but inside another's scope its rights stay. */
+	if (uid == 0 || uid == as.was_uid)
+		return (struct as_owner){false};
+	if (setgroups(0, NULL) < 0)
+		abort();
+	take(uid, gid);
+	return as;
 }
 
 void
@@ -41,8 +59,7 @@ as_owner_end(struct as_owner *as)
 	if (!as->active)
 		return;
 	as->active = false;
-	setfsuid(geteuid());
-	setfsgid(getegid());
-	if (setgroups(n_own_groups, own_groups) < 0)
+	take(as->was_uid, as->was_gid);
+	if (as->was_uid == geteuid() && setgroups(n_own_groups, own_groups) < 0)
 		abort();
 }

@@ -12,6 +12,8 @@
 
 struct as_owner {
 	bool active;
+	uid_t was_uid; /* whose rights we had before: the daemon's own, or an outer scope's */
+	gid_t was_gid;
 };
 
 /* Remembers the daemon's own groups. Called once, before the first as_owner_begin(). */
@@ -20,7 +22,7 @@ void as_owner_init(void);
 /*
  * From here on, files are opened and made with the rights of @uid and @gid alone (no supplementary
  * groups: looking them up would block the loop). Does nothing unless we are root and @uid is not.
- * Not to be nested.
+ * One inside another ends with the rights of the outer.
  */
 struct as_owner as_owner_begin(uid_t uid, gid_t gid);
 

@@ -58,6 +58,10 @@ guest_free(struct guest *guest)
 {
 	struct cij_error err;
 
+	if (guest->telling) {
+		guest->doomed = true;
+		return;
+	}
 	cij_error_set(&err, CIJ_E_GUEST_NOT_FOUND, "guest '%s' is gone", guest->name);
 	guest_waiters_fail_all(guest, &err);
 	guest_close_run(guest);

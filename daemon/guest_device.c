@@ -18,7 +18,7 @@ device_job_end(struct device_job *job, const struct cij_error *err)
 	guest_device_fn *done = job->done;
 	void *arg = job->arg;
 
-	if (guest->device_job == job)
+	if (guest->device_job == job) /* else it never was the one: refused, or a list */
 		guest->device_job = NULL;
 	probe_cancel(guest->sv->probes, job);
 	image_job_free(job->images);
@@ -137,7 +137,7 @@ step_probe(struct device_job *job)
 	struct guest *guest = job->guest;
 	struct cij_error err;
 
-	if (guest_is_live(guest)) {
+	if (guest_is_live(guest) && guest->run.qemu) {
 		job->qemu = str_copy(guest->run.qemu);
 	} else if (guest_find_qemu(guest, &job->qemu, &err) < 0) {
 		device_job_end(job, &err);

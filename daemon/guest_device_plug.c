@@ -51,6 +51,9 @@ on_thawed(void *arg, struct json_object *value, const struct cij_error *err)
 {
 	struct guest *guest = arg;
 
+	/* The connection ended, not the freezing: the next one sees to it, or the next daemon. */
+	if (err && !(guest->qmp && qmp_is_open(guest->qmp)))
+		return;
 	guest->frozen = guest->run.frozen = false;
 	guest_save_run(guest);
 	if (!err)

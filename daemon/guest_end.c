@@ -191,8 +191,9 @@ guest_ended_unseen(struct guest *guest, const char *uuid)
 	guest->run.has_exit = false;
 	guest->run.exit = (struct proc_exit){0};
 	guest_set_since(guest);
-	/* The record of a folder that was copied from a guest's that runs is not ours to go by. */
-	if (!uuid || strcmp(uuid, guest->uuid) != 0) {
+	/* The record of a folder that was copied from a guest's that runs is not ours to go by; one
+	 * without a uuid is of a run that had not come to QEMU's arguments. */
+	if (uuid ? strcmp(uuid, guest->uuid) != 0 : guest->run.up) {
 		guest->reason = GR_LOST;
 		return;
 	}

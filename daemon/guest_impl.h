@@ -140,6 +140,9 @@ struct guest {
 
 	TAILQ_HEAD(, guest_waiter) waiters;
 	struct event *wake; /* some waiters are done */
+	bool telling; /* they are being told; who is told may look for guests, and find this gone:
+		       */
+	bool doomed; /* it is freed when all is told */
 };
 
 /* guest.c */

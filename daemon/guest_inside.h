@@ -34,6 +34,9 @@ int guest_pin_host_key(struct guest *guest, const char *key, bool replace, enum 
 typedef void kernel_done_fn(void *arg, const struct cij_error *err);
 void guest_install_kernel(struct guest *guest, int fd, kernel_done_fn *done, void *arg);
 
+/* Before the loop ends: what is being copied is given up, and leaves nothing behind. */
+void kernel_forget_all(void);
+
 /* Checks that @fd holds a kernel for x86 (Linux boot protocol: "HdrS" at 0x202). */
 int kernel_check(int fd, struct cij_error *err);
 

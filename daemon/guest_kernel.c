@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <unistd.h>
 
 #include "daemon/clock.h"
@@ -17,6 +18,7 @@
 #define KERNEL_MAX (1024LL * 1024 * 1024)
 
 struct kernel_job {
+	LIST_ENTRY(kernel_job) link;
 	struct event *next;
 	int dir_fd, in, out;
 	char temporary[64];
@@ -26,6 +28,8 @@ struct kernel_job {
 	void *arg; /* weak */
 	char buf[BLOCK_BYTES];
 };
+
+static LIST_HEAD(, kernel_job) jobs = LIST_HEAD_INITIALIZER(jobs);
 
 int
 kernel_check(int fd, struct cij_error *err)
@@ -52,8 +56,7 @@ kernel_check(int fd, struct cij_error *err)
 static void
 job_end(struct kernel_job *job, const struct cij_error *err)
 {
-	if (err)
-		unlinkat(job->dir_fd, job->temporary, 0);
+	LIST_REMOVE(job, link);
 	if (job->out >= 0)
 		close(job->out);
 	event_free(job->next);
@@ -93,6 +96,8 @@ on_next(evutil_socket_t fd, short what, void *arg)
 		_cleanup_as_owner_ struct as_owner as = as_owner_begin(job->uid, job->gid);
 
 		if (job->out < 0)
+			(void)unlinkat(job->dir_fd, job->temporary, 0);
+		if (job->out < 0)
 			job->out = openat(job->dir_fd, job->temporary,
 				O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 		if (job->out < 0)
@@ -107,6 +112,23 @@ on_next(evutil_socket_t fd, short what, void *arg)
 		event_add(job->next, &now);
 	else
 		job_end(job, rc < 0 ? &err : NULL);
+}
+
+void
+kernel_forget_all(void)
+{
+	struct kernel_job *job;
+	struct cij_error err;
+
+	cij_error_set(&err, CIJ_E_FAILED, "the daemon was stopped before the kernel was copied");
+	while ((job = LIST_FIRST(&jobs))) {
+		{
+			_cleanup_as_owner_ struct as_owner as = as_owner_begin(job->uid, job->gid);
+
+			unlinkat(job->dir_fd, job->temporary, 0);
+		}
+		job_end(job, &err);
+	}
 }
 
 void
@@ -130,6 +152,6 @@ guest_install_kernel(struct guest *guest, int fd, kernel_done_fn *done, void *ar
 	job->next = evtimer_new(guest->sv->base, on_next, job);
 	if (!job->next)
 		abort();
-	(void)unlinkat(guest->dir_fd, job->temporary, 0);
+	LIST_INSERT_HEAD(&jobs, job, link);
 	event_add(job->next, &now);
 }

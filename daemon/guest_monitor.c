@@ -129,6 +129,8 @@ on_ready(void *arg, struct json_object *greeting)
 		guest_start_monitor_ready(guest);
 	else
 		set_hung(guest, false);
+	if (guest->frozen && !guest->adopting)
+		guest_thaw(guest);
 }
 
 /* QMP event SHUTDOWN: "guest" tells who asked; 3.1.50 has no "reason". */

@@ -15,10 +15,17 @@
 #include "daemon/log.h"
 #include "proto/text.h"
 
+/* A QEMU whose monitor closed is given so long to end by itself, with its own last words. */
+#define LAST_WORDS_SECONDS 1
+
 void
 guest_start_fail(struct guest *guest, const struct cij_error *err)
 {
+	if (guest->exited)
+		return; /* the run is being closed, and why is known */
 	guest->start_err = *err;
+	if (guest->qmp && !qmp_is_open(guest->qmp))
+		return; /* on_closed() gives QEMU time for its last words */
 	if (guest->proc) { /* its exit ends the run */
 		proc_signal(guest->proc, SIGKILL);
 		return;
@@ -40,6 +47,8 @@ guest_start_deadline(struct guest *guest)
 
 	if (guest->start_err.class != CIJ_E_NONE)
 		err = guest->start_err;
+	else if (!guest->qmp)
+		cij_error_set(&err, CIJ_E_QEMU_FAILED, "QEMU's monitor cannot be reached");
 	else
 		cij_error_set(&err, CIJ_E_QEMU_FAILED,
 			"QEMU did not answer on its monitor within %d s", GUEST_START_SECONDS);
@@ -180,8 +189,9 @@ launch(struct guest *guest)
 	}
 	guest_arm(guest, GUEST_START_SECONDS);
 	if (guest_monitor_connect(guest) < 0) {
-		cij_error_errno(&err, CIJ_E_INTERNAL, errno, "cannot reach QEMU's monitor");
-		guest_start_fail(guest, &err);
+		/* QEMU has ended already: its exit comes, with last words of its own. */
+		guest->qmp_over = true;
+		guest_arm(guest, LAST_WORDS_SECONDS);
 	}
 }
 

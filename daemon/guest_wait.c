@@ -103,12 +103,16 @@ guest_waiters_on_wake(evutil_socket_t fd, short what, void *arg)
 	struct guest *guest = arg;
 	struct guest_waiter *waiter;
 
-	while ((waiter = first_done(guest))) {
+	guest->telling = true;
+	while (!guest->doomed && (waiter = first_done(guest))) {
 		struct guest_waiter one = *waiter;
 
 		waiter_free(waiter);
 		one.fn(one.arg, one.err.class == CIJ_E_NONE ? NULL : &one.err);
 	}
+	guest->telling = false;
+	if (guest->doomed)
+		guest_free(guest);
 }
 
 static const char *const want_words[] = {

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cijqemu/protocol.h"
 #include "daemon/clock.h"
 #include "daemon/fileio.h"
 #include "daemon/log.h"
@@ -65,14 +66,17 @@ static struct json_object *
 entry_of(const struct deed *deed)
 {
 	struct json_object *entry = json_object_new_object();
-	char when[32];
+	/* No more of a name than a guest can have: what is asked for in vain, by anybody, must not
+	 * push out what was done. */
+	char when[32], guest[CIJ_GUEST_NAME_MAX + 1];
 
 	cij_json_add_str(entry, "time", clock_rfc3339(time(NULL), when, sizeof(when)));
 	cij_json_add_int(entry, "uid", deed->by->uid);
 	cij_json_add_str(entry, "user", user_name(deed->by->uid));
 	cij_json_add_int(entry, "pid", deed->by->pid);
 	cij_json_add_str(entry, "operation", deed->operation);
-	cij_json_add_str(entry, "guest", deed->guest);
+	cij_json_add_str(entry, "guest",
+		deed->guest ? cij_text_clean(deed->guest, guest, sizeof(guest)) : NULL);
 	cij_json_add_str(
 		entry, "result", deed->err ? cij_error_class_name(deed->err->class) : "done");
 	cij_json_add_str(entry, "error", deed->err ? deed->err->desc : NULL);

@@ -67,10 +67,12 @@ maybe_over(struct host_job *job)
 void
 host_forget_all(void)
 {
-	struct host_job *job;
+	struct host_job *job, *next;
 
-	while ((job = LIST_FIRST(&jobs)))
+	for (job = LIST_FIRST(&jobs); job; job = next) {
+		next = LIST_NEXT(job, link);
 		job_free(job);
+	}
 }
 
 static void

@@ -154,6 +154,7 @@ serve(struct lease_entry *entry)
 {
 	struct lease_place *place;
 
+	entry->serving++;
 	lease_page_prune(&entry->page, time(NULL));
 	while ((place = lease_page_next(&entry->page))) {
 		struct lease_waiter *waiter = place->waiter, one = *waiter;
@@ -174,6 +175,7 @@ serve(struct lease_entry *entry)
 		lease_grant(entry, &terms, one.pidfd, "acquired");
 		one.done(one.arg, NULL);
 	}
+	entry->serving--;
 }
 
 void
@@ -340,7 +342,7 @@ leases_free(struct leases *leases)
 void
 lease_tidy(struct lease_entry *entry)
 {
-	if (lease_page_is_blank(&entry->page))
+	if (!entry->serving && lease_page_is_blank(&entry->page))
 		entry_free(entry);
 }
 

@@ -22,6 +22,7 @@ struct lease_entry {
 	struct event *timer;
 	int pidfd; /* of the holder's process; -1: none */
 	struct event *process;
+	unsigned serving; /* its queue is being looked through: not to be freed */
 };
 
 struct leases {

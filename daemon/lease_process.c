@@ -1,4 +1,5 @@
 /* A process whose end ends a lease, by a descriptor of it: a pid alone may become another's. */
+#include <errno.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -20,6 +21,9 @@ lease_process_open(pid_t pid, uid_t uid, struct lease_process *process, struct c
 	_cleanup_close_ int fd = proc_pidfd(pid);
 	uid_t is, effective;
 
+	if (fd < 0 && errno == ENOSYS)
+		return cij_error_set(err, CIJ_E_NOT_SUPPORTED,
+			"a lease cannot end with a process here: that takes Linux 5.3");
 	proc_uids_of(pid, &is, &effective);
 	process->pid = pid;
 	process->start = proc_start_of(pid);

@@ -17,6 +17,7 @@
 #include "daemon/check.h"
 #include "daemon/conf.h"
 #include "daemon/fileio.h"
+#include "daemon/guest_inside.h"
 #include "daemon/host.h"
 #include "daemon/launch.h"
 #include "daemon/lease_reset.h"
@@ -246,6 +247,7 @@ set_up(struct daemon *daemon)
 	umask(0077);
 	raise_limits();
 	as_owner_init();
+	proc_init();
 	sv->base = event_base_new();
 	if (!sv->base)
 		abort();
@@ -277,6 +279,7 @@ tear_down(struct daemon *daemon)
 	names_free(sv->names);
 	metrics_free(daemon->metrics);
 	service_free(daemon->service);
+	kernel_forget_all();
 	registry_free(daemon->registry);
 	host_forget_all();
 	console_hub_free(sv->consoles);

@@ -25,6 +25,9 @@
 /* When QEMU has gone, clients have so long to read what was said last. */
 #define LAST_WORDS_SECONDS 5
 
+/* What a socket holds, and more: a client that goes on sending is not listened to for ever. */
+#define UNREAD_MAX (1024 * 1024)
+
 /* Clients that outlive their monitor; one loop a process. */
 static LIST_HEAD(, client) leaving = LIST_HEAD_INITIALIZER(leaving);
 
@@ -464,12 +467,14 @@ on_leaving_deadline(evutil_socket_t fd, short what, void *arg)
 static void
 fail_unread(struct client *client)
 {
+	size_t left = UNREAD_MAX;
 	char buf[4096];
 	ssize_t n;
 
 	take_rest(client);
-	while (client->rest_len == 0 && !is_full(client) && !client->ended &&
+	while (left > 0 && client->rest_len == 0 && !is_full(client) && !client->ended &&
 		(n = recv(client->wire.fd, buf, sizeof(buf), MSG_DONTWAIT)) > 0) {
+		left -= (size_t)n < left ? (size_t)n : left;
 		keep_rest(client, buf, n);
 		take_rest(client);
 	}

@@ -10,7 +10,8 @@
 
 struct names;
 
-/* @program answers "--resolve NAME…", see names_resolve_main(): "/proc/self/exe"; weak. */
+/* @program answers "--resolve NAME…", see names_resolve_main(): "/proc/self/exe", which is what
+ * proc_spawn() has executed by then; weak. */
 struct names *names_new(struct event_base *base, const char *program);
 /* Who waits is called first: nobody is known any more. NULL is fine. */
 void names_free(struct names *names);

@@ -1,11 +1,16 @@
 #include "daemon/oom.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "daemon/fileio.h"
 #include "daemon/strv.h"
 
 #define CGROUP_ROOT "/sys/fs/cgroup"
+
+/* A line for each of a dozen v1 controllers, and the paths of deep groups. */
+#define CGROUP_TEXT_MAX (64 * 1024)
 
 /* A v1 line is "N:memory:PATH" (perhaps among other controllers), the v2 line "0::PATH". */
 static char *
@@ -60,15 +65,13 @@ oom_read_count(const char *path)
 void
 oom_watch(struct oom_group *group, pid_t pid, const char *own)
 {
-	_cleanup_free_ char *name = str_printf("/proc/%d/cgroup", (int)pid);
-	_cleanup_fclose_ FILE *file = fopen(name, "re");
-	char text[4096];
-	size_t n = file ? fread(text, 1, sizeof(text) - 1, file) : 0;
+	_cleanup_free_ char *name = str_printf("/proc/%d/cgroup", (int)pid), *text = NULL;
 	const char *leaf;
+	size_t len;
 
 	oom_clear(group);
-	text[n] = '\0';
-	group->path = oom_events_path(text, CGROUP_ROOT);
+	text = file_read_at(AT_FDCWD, name, CGROUP_TEXT_MAX, &len, NULL);
+	group->path = text ? oom_events_path(text, CGROUP_ROOT) : NULL;
 	group->before = oom_read_count(group->path);
 	if (!group->path)
 		return;

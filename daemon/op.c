@@ -46,6 +46,7 @@ static const struct op *const ops[] = {
 	&op_query_guest,
 	&op_query_guests,
 	&op_query_history,
+	&op_query_host,
 	&op_query_leases,
 	&op_query_operations,
 	&op_query_qemu,

@@ -54,6 +54,8 @@ extern const struct op op_console_attach, op_console_times, op_console_who;
 /* op_device.c */
 extern const struct op op_device_plug, op_device_unplug, op_device_format, op_device_inject,
 	op_query_devices;
+/* op_doctor.c */
+extern const struct op op_query_host;
 /* op_qemu.c */
 extern const struct op op_query_qemu;
 /* op_inside.c */

@@ -151,6 +151,9 @@ probe_finish(struct probe *probe)
 
 	probe->known = probe->err.class == CIJ_E_NONE;
 	event_del(probe->deadline);
+	/* The folder of the guest that was the first to ask: it may be unmounted. */
+	if (probe->cwd_fd >= 0)
+		close(steal_fd(&probe->cwd_fd));
 	if (probe->known)
 		log_info("%s: QEMU %s, dialect %s, %s", probe->qemu, probe->caps.version,
 			dialect_name(probe->caps.dialect),

@@ -3,7 +3,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,15 +18,16 @@
 #include "cijqemu/cleanup.h"
 #include "daemon/strv.h"
 
-#ifndef P_PIDFD
-#define P_PIDFD 3
-#endif
+/* A process that cannot be watched by descriptor is looked for so often. */
+#define POLL_MICROSECONDS 500000
 
 struct proc {
 	LIST_ENTRY(proc) link; /* among the abandoned */
+	LIST_ENTRY(proc) by_signal; /* among those without a pidfd that are children */
 	pid_t pid;
-	int pidfd;
-	bool child;
+	int pidfd; /* -1: a kernel before 5.3 has none */
+	uint64_t start; /* without a pidfd: when it was started, so that it is not another */
+	bool child; /* and not reaped: its pid is its own */
 	struct event *event; /* the pidfd becomes readable when the process ends */
 	proc_exit_fn *on_exit; /* NULL: abandoned, waits to be reaped */
 	void *arg; /* weak */
@@ -32,15 +35,77 @@ struct proc {
 
 static LIST_HEAD(, proc) abandoned = LIST_HEAD_INITIALIZER(abandoned);
 
+/* Old kernels: children tell of their end by SIGCHLD, others are looked for. */
+static LIST_HEAD(, proc) by_signal = LIST_HEAD_INITIALIZER(by_signal);
+static struct event *sigchld; /* NULL: not watched */
+static bool old_kernel;
+
+static int program_fd = -1;
+
 int
 proc_pidfd(pid_t pid)
 {
+	if (old_kernel) {
+		errno = ENOSYS;
+		return -1;
+	}
 	return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+void
+proc_init(void)
+{
+	char path[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+	_cleanup_close_ int probe = -1;
+
+	/* By name: under valgrind the link leads to valgrind, and only its text to us. The link is
+	 * for a program whose file is gone already. */
+	if (program_fd < 0 && n > 0) {
+		path[n] = '\0';
+		program_fd = open(path, O_PATH | O_CLOEXEC);
+	}
+	if (program_fd < 0)
+		program_fd = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+	probe = proc_pidfd(getpid());
+	old_kernel = probe < 0 && errno == ENOSYS;
+}
+
+void
+proc_pretend_old_kernel(bool old)
+{
+	old_kernel = old;
+}
+
+/* For kernels without close_range() (before 5.9): whatever @fd and those above are, they go. */
+static void
+close_from(int fd)
+{
+	_Alignas(struct dirent64) char buf[4096];
+	int dir;
+	ssize_t n;
+
+	if (!old_kernel && syscall(SYS_close_range, fd, ~0U, 0) == 0)
+		return;
+	dir = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	/* The kernel goes by number: closing on the way skips nothing. */
+	while ((n = getdents64(dir, buf, sizeof(buf))) > 0)
+		for (ssize_t at = 0; at < n;) {
+			const struct dirent64 *entry = (const struct dirent64 *)(buf + at);
+			int found = 0;
+
+			for (const char *c = entry->d_name; *c >= '0' && *c <= '9'; c++)
+				found = found * 10 + (*c - '0');
+			if (found >= fd && found != dir)
+				close(found);
+			at += entry->d_reclen;
+		}
+	close(dir);
 }
 
 /* Runs between fork and exec: nothing here may lock, allocate or log. */
 static void __attribute__((noreturn))
-child_exec(const struct proc_spec *spec, char *const *launch_argv, char *const *env)
+child_exec(const struct proc_spec *spec, int program, char *const *launch_argv, char *const *env)
 {
 	int high[PROC_FDS_MAX];
 	sigset_t none;
@@ -51,42 +116,105 @@ child_exec(const struct proc_spec *spec, char *const *launch_argv, char *const *
 		if (high[i] < 0)
 			_exit(126);
 	}
+	program = fcntl(program, F_DUPFD_CLOEXEC, PROC_FDS_MAX + 1);
+	if (program < 0)
+		_exit(126);
 	if (fchdir(spec->cwd_fd) < 0)
 		_exit(126);
 	for (int i = 0; i < spec->n_fds; i++)
 		if (dup2(high[i], i) < 0)
 			_exit(126);
-	syscall(SYS_close_range, spec->n_fds, ~0U, 0);
+	if (dup3(program, spec->n_fds, O_CLOEXEC) < 0)
+		_exit(126);
+	close_from(spec->n_fds + 1);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	execve("/proc/self/exe", launch_argv, env);
+	/* The very file that we run, whatever has its name by now. */
+	execveat(spec->n_fds, "", launch_argv, env, AT_EMPTY_PATH);
 	_exit(126);
 }
 
 static void
 release(struct proc *proc)
 {
+	if (proc->child && proc->pidfd < 0)
+		LIST_REMOVE(proc, by_signal);
 	event_free(proc->event);
-	close(proc->pidfd);
+	if (proc->pidfd >= 0)
+		close(proc->pidfd);
 	free(proc);
 }
 
+/* Field @field of /proc/PID/stat, from the third up; false when the process is not there. */
+static bool
+stat_field(pid_t pid, int field, char *word, size_t size)
+{
+	_cleanup_free_ char *path = str_printf("/proc/%d/stat", (int)pid);
+	_cleanup_fclose_ FILE *file = fopen(path, "re");
+	char text[1024], *at, *state;
+	size_t n;
+
+	n = file ? fread(text, 1, sizeof(text) - 1, file) : 0;
+	text[n] = '\0';
+	at = strrchr(text, ')'); /* the name before may hold anything */
+	if (!at)
+		return false;
+	at = strtok_r(at + 1, " ", &state);
+	for (int i = 3; at && i < field; i++)
+		at = strtok_r(NULL, " ", &state);
+	return at && snprintf(word, size, "%s", at) < (int)size;
+}
+
+/* proc(5), field 22. */
+uint64_t
+proc_start_of(pid_t pid)
+{
+	char word[32];
+
+	return stat_field(pid, 22, word, sizeof(word)) ? strtoull(word, NULL, 10) : 0;
+}
+
+/* Without a pidfd: whether the process that was adopted is there and no zombie. */
+static bool
+is_still_there(const struct proc *proc)
+{
+	char state[8];
+
+	return proc->start && proc_start_of(proc->pid) == proc->start &&
+	       stat_field(proc->pid, 3, state, sizeof(state)) && *state != 'Z' && *state != 'X';
+}
+
+/* What woke us may be somebody else's end. */
+static bool
+has_ended(const struct proc *proc, struct proc_exit *how)
+{
+	siginfo_t info = {0};
+
+	if (!proc->child)
+		return proc->pidfd >= 0 || !is_still_there(proc);
+	if (waitid(P_PID, (id_t)proc->pid, &info, WEXITED | WNOHANG) == 0) {
+		if (info.si_pid == 0)
+			return false;
+		how->known = true;
+		how->signaled = info.si_code != CLD_EXITED;
+		how->code = info.si_status;
+	}
+	return true;
+}
+
 static void
-on_pidfd(evutil_socket_t fd, short what, void *arg)
+on_wake(evutil_socket_t fd, short what, void *arg)
 {
 	struct proc *proc = arg;
 	struct proc_exit how = {0};
-	siginfo_t info = {0};
 
-	if (proc->child && waitid((idtype_t)P_PIDFD, fd, &info, WEXITED | WNOHANG) == 0) {
-		if (info.si_pid == 0)
-			return; /* woken for nothing */
-		how.known = true;
-		how.signaled = info.si_code != CLD_EXITED;
-		how.code = info.si_status;
-	}
+	if (!has_ended(proc, &how))
+		return;
 	event_del(proc->event);
+	if (proc->child && proc->pidfd < 0)
+		LIST_REMOVE(proc, by_signal);
 	proc->child = false;
+	proc->start = 0;
 	if (proc->on_exit) {
 		proc->on_exit(proc->arg, &how);
 		return;
@@ -95,10 +223,32 @@ on_pidfd(evutil_socket_t fd, short what, void *arg)
 	release(proc);
 }
 
+/* Some child has ended; which ones is for each to find out, from the loop. */
+static void
+on_sigchld(evutil_socket_t sig, short what, void *arg)
+{
+	struct proc *proc;
+
+	LIST_FOREACH (proc, &by_signal, by_signal)
+		event_active(proc->event, EV_TIMEOUT, 0);
+}
+
+/* Before the first child: its end may come at once. */
+static void
+watch_sigchld(struct event_base *base)
+{
+	if (sigchld)
+		return;
+	sigchld = evsignal_new(base, SIGCHLD, on_sigchld, NULL);
+	if (!sigchld || event_add(sigchld, NULL) < 0)
+		abort();
+}
+
 static struct proc *
 proc_new(
 	struct event_base *base, pid_t pid, int pidfd, bool child, proc_exit_fn *on_exit, void *arg)
 {
+	static const struct timeval poll_interval = {0, POLL_MICROSECONDS};
 	struct proc *proc = calloc(1, sizeof(*proc));
 
 	if (!proc)
@@ -108,8 +258,13 @@ proc_new(
 	proc->child = child;
 	proc->on_exit = on_exit;
 	proc->arg = arg;
-	proc->event = event_new(base, pidfd, EV_READ | EV_PERSIST, on_pidfd, proc);
-	if (!proc->event || event_add(proc->event, NULL) < 0)
+	proc->event = event_new(
+		base, pidfd, pidfd < 0 ? EV_PERSIST : EV_READ | EV_PERSIST, on_wake, proc);
+	if (!proc->event)
+		abort();
+	if (pidfd < 0 && child)
+		LIST_INSERT_HEAD(&by_signal, proc, by_signal);
+	else if (event_add(proc->event, pidfd < 0 ? &poll_interval : NULL) < 0)
 		abort();
 	return proc;
 }
@@ -120,9 +275,13 @@ proc_spawn(struct event_base *base, const struct proc_spec *spec, proc_exit_fn *
 {
 	_cleanup_strv_ struct strv argv = {0};
 	char *const env[] = {NULL};
-	int pidfd;
+	int pidfd = -1;
 	pid_t pid;
 
+	if (program_fd < 0)
+		proc_init();
+	if (old_kernel)
+		watch_sigchld(base);
 	strv_add(&argv, "cijqemud");
 	strv_add(&argv, "--launch");
 	strv_addf(&argv, "%u:%u", (unsigned)spec->uid, (unsigned)spec->gid);
@@ -137,10 +296,11 @@ proc_spawn(struct event_base *base, const struct proc_spec *spec, proc_exit_fn *
 		return NULL;
 	}
 	if (pid == 0)
-		child_exec(spec, argv.items, env);
+		child_exec(spec, program_fd, argv.items, env);
 	/* It is our child and not reaped: the pid is still its own. */
-	pidfd = proc_pidfd(pid);
-	if (pidfd < 0) {
+	if (!old_kernel)
+		pidfd = proc_pidfd(pid);
+	if (!old_kernel && pidfd < 0) {
 		cij_error_errno(err, CIJ_E_NO_RESOURCES, errno, "cannot watch a process");
 		kill(pid, SIGKILL);
 		waitpid(pid, NULL, 0);
@@ -154,12 +314,18 @@ proc_adopt(
 	struct event_base *base, pid_t pid, proc_exit_fn *on_exit, void *arg, struct cij_error *err)
 {
 	int pidfd = proc_pidfd(pid);
+	uint64_t start = pidfd < 0 && errno == ENOSYS ? proc_start_of(pid) : 0;
+	struct proc *proc;
 
-	if (pidfd < 0) {
+	if (pidfd < 0 && !start) {
+		if (errno == ENOSYS)
+			errno = ESRCH;
 		cij_error_errno(err, CIJ_E_INTERNAL, errno, "cannot watch process %d", (int)pid);
 		return NULL;
 	}
-	return proc_new(base, pid, pidfd, false, on_exit, arg);
+	proc = proc_new(base, pid, pidfd, false, on_exit, arg);
+	proc->start = start;
+	return proc;
 }
 
 int
@@ -174,28 +340,6 @@ proc_uids_of(pid_t pid, uid_t *real, uid_t *effective)
 			return 0;
 	*real = *effective = (uid_t)-1;
 	return -1;
-}
-
-/* proc(5), /proc/pid/stat: field 22. */
-uint64_t
-proc_start_of(pid_t pid)
-{
-	_cleanup_free_ char *path = str_printf("/proc/%d/stat", (int)pid);
-	_cleanup_fclose_ FILE *file = fopen(path, "re");
-	unsigned long long ticks;
-	char text[1024];
-	const char *at;
-	size_t n;
-
-	n = file ? fread(text, 1, sizeof(text) - 1, file) : 0;
-	text[n] = '\0';
-	at = strrchr(text, ')'); /* the name before may hold anything */
-	if (!at || sscanf(at + 1,
-			   " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d "
-			   "%*d %*d %llu",
-			   &ticks) != 1)
-		return 0;
-	return ticks;
 }
 
 double
@@ -252,7 +396,13 @@ proc_pid(const struct proc *proc)
 int
 proc_signal(struct proc *proc, int sig)
 {
-	return (int)syscall(SYS_pidfd_send_signal, proc->pidfd, sig, NULL, 0);
+	if (proc->pidfd >= 0)
+		return (int)syscall(SYS_pidfd_send_signal, proc->pidfd, sig, NULL, 0);
+	if (!proc->child && !is_still_there(proc)) {
+		errno = ESRCH;
+		return -1;
+	}
+	return kill(proc->pid, sig);
 }
 
 void
@@ -278,6 +428,8 @@ proc_forget_all(void)
 		release(proc);
 	}
 	LIST_INIT(&abandoned);
+	if (sigchld)
+		event_free(steal_ptr(sigchld));
 }
 
 const char *

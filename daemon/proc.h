@@ -1,6 +1,8 @@
 /*
  * Processes: started through 'cijqemud --launch', or found running at start-up; watched, signalled
- * and reaped by pidfd, so that a recycled pid is never taken for ours.
+ * and reaped by pidfd, so that a recycled pid is never taken for ours. Kernels before 5.3 (a CentOS 8's
+ * 4.18) have none: there children are reaped at SIGCHLD, and processes of an earlier daemon are
+ * looked for twice a second, by pid and time of start.
  */
 #ifndef DAEMON_PROC_H
 #define DAEMON_PROC_H
@@ -38,6 +40,15 @@ struct proc;
  * Called once from the loop when the process is gone and reaped. The proc may be freed inside it.
  */
 typedef void proc_exit_fn(void *arg, const struct proc_exit *exit);
+
+/*
+ * At start-up: takes hold of the program's own file, which is what proc_spawn() executes even when
+ * another one has its name by then, and looks what the kernel can do.
+ */
+void proc_init(void);
+
+/* For tests: as on a kernel without pidfd_open() and close_range(). */
+void proc_pretend_old_kernel(bool old);
 
 /* Starts a process. NULL with NoResources when the machine has no room for one. */
 struct proc *proc_spawn(struct event_base *base, const struct proc_spec *spec,

@@ -489,6 +489,12 @@ qmp_send_raw(struct qmp *qmp, struct span name, struct span arguments, double se
 	qmp_push(qmp);
 }
 
+bool
+qmp_is_open(const struct qmp *qmp)
+{
+	return qmp->wire.fd >= 0;
+}
+
 const char *
 qmp_greeting(const struct qmp *qmp, size_t *len)
 {

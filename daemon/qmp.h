@@ -90,4 +90,7 @@ void qmp_lane_hold(struct qmp_lane *lane, bool held);
 /* Gives QEMU what it may have. */
 void qmp_push(struct qmp *qmp);
 
+/* False from when QEMU closed its monitor: what is under way fails, then the owner is told. */
+bool qmp_is_open(const struct qmp *qmp);
+
 #endif

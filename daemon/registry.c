@@ -22,6 +22,7 @@ struct registry {
 	unsigned scans;
 	bool strays; /* guests without a folder were looked for */
 	bool ready; /* what runs was taken back */
+	bool closed; /* being freed: there are no guests any more */
 	size_t adopting;
 	void (*adopted)(void *arg);
 	void *adopted_arg; /* weak */
@@ -50,6 +51,7 @@ registry_free(struct registry *registry)
 	guests = steal_ptr(registry->guests);
 	n = registry->n;
 	registry->n = 0;
+	registry->closed = true;
 	for (size_t i = 0; i < n; i++)
 		guest_free(guests[i]);
 	free(guests);
@@ -237,6 +239,11 @@ registry_scan(struct registry *registry)
 	int fd = openat(registry->sv->guests_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	bool some_missing = false;
 
+	if (registry->closed) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
 	dir = fd < 0 ? NULL : fdopendir(fd);
 	if (!dir) {
 		log_error("cannot read '%s': %s", registry->sv->conf->guests_dir, strerror(errno));
@@ -255,6 +262,9 @@ registry_scan(struct registry *registry)
 			guest_is_missing(registry->guests[i], registry->scans));
 		if (!guest_refresh(registry->guests[i]))
 			drop(registry, registry->guests[i]);
+		/* Who hears that a guest is gone may have looked through the folders, too. */
+		if (i > registry->n)
+			i = registry->n;
 	}
 }
 

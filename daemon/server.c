@@ -226,8 +226,8 @@ bind_again(struct listener *listener)
 	struct cij_error err;
 
 	log_warn("the socket '%s' was removed: made anew", listener->name);
-	event_free(listener->accept);
-	close(listener->fd);
+	event_free(steal_ptr(listener->accept));
+	close(steal_fd(&listener->fd));
 	if (bind_socket(listener, &err) == 0) {
 		accept_on(listener);
 		return;

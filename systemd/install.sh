@@ -14,7 +14,6 @@ if [ -z "${DESTDIR-}" ] && [ "$(id -u)" != 0 ]; then
 	exit 0
 fi
 
-# The rest must be there, too.
 : "${bindir:?}" "${userunitdir:?}" "${sysusersdir:?}" "${tmpfilesdir:?}"
 
 # SOURCE TARGET

@@ -245,14 +245,13 @@ properties_of(const char *type)
 }
 
 static void
-take_ssh(int listen_fd, bool greets)
+greet_ssh(int listen_fd)
 {
 	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
 
 	if (fd < 0)
 		return;
-	if (greets)
-		(void)!write(fd, "SSH-2.0-fake\r\n", 14);
+	(void)!write(fd, "SSH-2.0-fake\r\n", 14);
 	shutdown(fd, SHUT_WR);
 	close(fd);
 }
@@ -640,7 +639,7 @@ serve(struct fake *f)
 		fds[1] = (struct pollfd){f->mute ? -1 : f->in_fd, POLLIN};
 		fds[2] = (struct pollfd){f->keys_fd, POLLIN};
 		for (int i = 0; i < n_ports; i++)
-			fds[3 + i] = (struct pollfd){f->ports[i].fd, POLLIN};
+			fds[3 + i] = (struct pollfd){told(f, "ssh") ? f->ports[i].fd : -1, POLLIN};
 		if (f->running && !flooded) {
 			flood(f);
 			flooded = true;
@@ -661,7 +660,7 @@ serve(struct fake *f)
 			read_keys(f);
 		for (int i = 0; i < n_ports; i++)
 			if (fds[3 + i].revents)
-				take_ssh(f->ports[i].fd, told(f, "ssh"));
+				greet_ssh(f->ports[i].fd);
 	}
 }
 

@@ -104,7 +104,12 @@ def measure(count, real):
             daemon.close()
 
 
-if os.environ.get("REAL"):
-    build_guest()
-for count in [int(n) for n in os.environ.get("GUESTS", "20 1000").split()]:
-    measure(count, bool(os.environ.get("REAL")))
+def main():
+    if os.environ.get("REAL"):
+        build_guest()
+    for count in [int(n) for n in os.environ.get("GUESTS", "20 1000").split()]:
+        measure(count, bool(os.environ.get("REAL")))
+
+
+if __name__ == "__main__":
+    main()

@@ -86,8 +86,11 @@ class Screen:
         self.until(lambda: text in self.text, f"'{text}' is on the screen")
 
     def ended(self):
-        """Waits for its end; returns the exit code."""
-        return self.until(lambda: self.process.poll() is not None, "it ends") and self.process.returncode
+        """Waits for its end and takes its last words in; returns the exit code."""
+        self.until(lambda: self.process.poll() is not None, "it ends")
+        while self.pump():
+            pass
+        return self.process.returncode
 
     def assert_restored(self):
         """The terminal is as it was: its modes, the screen behind, the cursor."""

@@ -19,6 +19,7 @@ class Terminal:
         # We keep the program's end open too: the state that it left can be looked at.
         self.fd, self.slave = pty.openpty()
         termios.tcsetwinsize(self.fd, (rows, columns))
+        self.before = termios.tcgetattr(self.slave)  # before the program can change it
         self.pid = os.fork()
         if self.pid == 0:
             try:
@@ -28,7 +29,6 @@ class Terminal:
                 os._exit(127)
         self.status = None
         self.shown = b""
-        self.before = termios.tcgetattr(self.slave)
         self.thread = threading.Thread(target=self.collect, daemon=True)
         self.thread.start()
 

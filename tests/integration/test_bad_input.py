@@ -384,3 +384,17 @@ def test_daemon_options(tmp_path):
         done = subprocess.run([BUILD / "cijqemud", *args], capture_output=True, text=True, timeout=HANG)
         assert done.returncode != 0 and word in done.stderr, done
     assert not (tmp_path / "missing").exists()
+
+
+def test_what_is_asked_in_vain_does_not_push_out_the_history(daemon, fake):
+    """The longest names, by somebody who may only look: what was done is still told."""
+    daemon.folder("a", fake.config())
+    daemon.ctl("kill", "a")
+    with Client(daemon.run / "cijqemud-ro.sock") as c:
+        for _ in range(50):
+            assert c.ask("guest-start", guest="n" * 60000)["error"]["class"] == "BadRequest"
+    with daemon.connect() as c:
+        entries = c.call("query-history")
+        entries = entries["entries"] if isinstance(entries, dict) else entries
+        assert any(e["operation"] == "guest-kill" for e in entries)
+        assert all(len(e["guest"] or "") <= 63 for e in entries)

@@ -166,6 +166,11 @@ def test_install_puts_all_in_place(tmp_path, daemon, tiny):
                    check=True, capture_output=True)
     for path in ("usr/bin/cijqemud", "usr/bin/cijqemuctl", "usr/libexec/cijqemu/cijqemuctl-ssh"):
         assert os.access(tmp_path / "d" / path, os.X_OK)
+    # Wherever it was moved to, it finds its other half.
+    daemon.folder("g", tiny.config)
+    done = subprocess.run([tmp_path / "d/usr/bin/cijqemuctl", "exec", "g", "--", "true"], capture_output=True,
+                          text=True, env=daemon.client_env(), timeout=HANG)
+    assert done.returncode == 255 and "stopped" in done.stderr, done
 
 
 def test_demo():

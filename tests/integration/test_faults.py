@@ -502,6 +502,6 @@ def test_daemon_ends_at_any_moment_of_a_start(daemon, fake, times):
         running = daemon.qemu_pids()
         assert running == ([view["pid"]] if view["state"] == "running" else []), (i, view)
         if view["state"] == "stopped":
-            assert view["reason"] in ("never-started", "start-failed", "killed"), view
+            assert view["reason"] in ("never-started", "start-failed", "killed"), (i, view["reason"], view["error"], view["run"])
         daemon.ctl("start", "g")
         daemon.ctl("kill", "g")

@@ -11,6 +11,7 @@ import urllib.request
 import pytest
 
 from harness import BUILD, HANG, alive, wait_until
+from screen import Screen
 from sshd import Sshd
 
 
@@ -199,3 +200,22 @@ def test_connection_is_lost(booted, tmp_path):
         assert p.returncode == 255 and b"lost" in err
     finally:
         server.stop()
+
+
+def test_top(far, booted, sshd):
+    """The screen, and from it the console, of another machine's guests; no relay is left behind."""
+    assert json.loads(far("top", "--json", "-d", "0.2").stdout)[0]["guest"] == "tiny"
+    before = set(relays())
+    screen = Screen([BUILD / "cijqemuctl", "--host", "lab7", "top", "-d", "0.2"], booted.client_env(sshd.env))
+    try:
+        screen.until_shown("1 guest, 1 running")
+        screen.keys("\r")
+        screen.until_shown("tiny: writing")
+        screen.keys("\x1d.")
+        screen.until_shown("q quit")
+        screen.keys("q")
+        assert screen.ended() == 0
+        screen.assert_restored()
+    finally:
+        screen.close()
+    wait_until(lambda: not set(relays()) - before, "the relays have ended")

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from harness import HANG, BUILD, alive, wait_until
+from harness import HANG, Daemon, alive, wait_until
 
 
 def test_a_folder_with_a_kernel_is_a_guest(daemon, tiny):
@@ -228,28 +228,29 @@ def test_events_command(daemon, fake):
         watching.stderr.close()
 
 
-def test_port_is_never_shared(daemon, fake):
+def test_port_is_never_shared(tmp_path, fake):
     """Others' ports are stepped over, ours are kept across runs."""
-    holders = []
-    for port in (2022, 2023):
-        s = socket.socket()
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            s.bind(("127.0.0.1", port))  # bound but not listening is taken, too
-        except OSError:
-            pass  # another test's guest has it
-        holders.append(s)
+    # A range of our own: other tests' guests come and go on the usual ports.
+    first = 20000 + os.getpid() % 10000
+    daemon = Daemon(tmp_path, options=["--ports", f"{first}-{first + 50}"])
+    taken = []
     try:
+        daemon.start()
+        for port in (first, first + 1):
+            s = socket.socket()
+            taken.append(s)
+            s.bind(("127.0.0.1", port))  # bound but not listening is taken, too
         for name in ("a", "b", "c"):
             daemon.folder(name, fake.config())
         daemon.ctl("start", "a", "b", "c")
         ports = [daemon.show(name)["ssh"]["port"] for name in ("a", "b", "c")]
-        assert len(set(ports)) == 3 and not set(ports) & {2022, 2023}
+        assert len(set(ports)) == 3 and min(ports) >= first + 2
         daemon.ctl("restart", "b")
         assert daemon.show("b")["ssh"]["port"] == ports[1]
     finally:
-        for s in holders:
+        for s in taken:
             s.close()
+        daemon.close()
 
 
 def test_forwards(daemon, tiny):

@@ -32,12 +32,22 @@ begin(void **state)
 	return dir < 0;
 }
 
+/* The same on a kernel that has no pidfd. */
+static int
+begin_on_old_kernel(void **state)
+{
+	proc_init();
+	proc_pretend_old_kernel(true);
+	return begin(state);
+}
+
 static int
 end(void **state)
 {
 	proc_free(proc);
 	proc = NULL;
 	proc_forget_all();
+	proc_pretend_old_kernel(false);
 	event_base_free(loop);
 	close(dir);
 	folder_remove(top);
@@ -410,6 +420,10 @@ int
 main(int argc, char **argv)
 {
 #define T(name_) cmocka_unit_test_setup_teardown(name_, begin, end)
+#define OLD(name_) \
+	{ \
+#name_ "_on_an_old_kernel", name_, begin_on_old_kernel, end, NULL \
+	}
 	const struct CMUnitTest tests[] = {
 		T(exit_codes),
 		T(signals),
@@ -419,6 +433,13 @@ main(int argc, char **argv)
 		T(let_go_it_lives_on_and_is_reaped),
 		T(an_adopted_process_ends_without_a_code),
 		T(words_for_an_exit),
+		OLD(exit_codes),
+		OLD(signals),
+		OLD(freed_inside_its_callback),
+		OLD(what_a_child_starts_with),
+		OLD(a_binary_that_is_not_there),
+		OLD(let_go_it_lives_on_and_is_reaped),
+		OLD(an_adopted_process_ends_without_a_code),
 		T(launch_is_for_the_daemon_alone),
 		T(images_are_sparse_and_of_their_size),
 		T(an_image_of_another_size_is_not_touched),

@@ -1,7 +1,11 @@
 /* daemon/access, ports, strv, clock: the small pure ones. */
 #include "tests/unit/unit.h"
 
+#include <sys/fsuid.h>
+#include <unistd.h>
+
 #include "daemon/access.h"
+#include "daemon/as_owner.h"
 #include "daemon/clock.h"
 #include "daemon/ports.h"
 #include "daemon/strv.h"
@@ -148,12 +152,54 @@ times(void **state)
 	assert_true(clock_mono() <= clock_mono());
 }
 
+static int
+fsuid(void)
+{
+	return setfsuid((uid_t)-1);
+}
+
+static void
+scopes_of_owners_nest(void **state)
+{
+	int own = fsuid();
+
+	if (geteuid() != 0)
+		skip();
+	as_owner_init();
+	{
+		_cleanup_as_owner_ struct as_owner outer = as_owner_begin(30001, 30001);
+
+		assert_int_equal(fsuid(), 30001);
+		{
+			_cleanup_as_owner_ struct as_owner inner = as_owner_begin(30002, 30002);
+
+			assert_int_equal(fsuid(), 30002);
+		}
+		assert_int_equal(fsuid(), 30001);
+		{
+			_cleanup_as_owner_ struct as_owner same = as_owner_begin(30001, 30001);
+			_cleanup_as_owner_ struct as_owner root = as_owner_begin(0, 0);
+
+			assert_int_equal(fsuid(), 30001);
+		}
+		assert_int_equal(fsuid(), 30001);
+	}
+	assert_int_equal(fsuid(), own);
+	{
+		_cleanup_as_owner_ struct as_owner gone = as_owner_begin((uid_t)-1, (gid_t)-1);
+
+		assert_int_equal(fsuid(), 65534);
+	}
+	assert_int_equal(fsuid(), own);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(who_may_do_what),
 		cmocka_unit_test(who_is_an_admin),
+		cmocka_unit_test(scopes_of_owners_nest),
 		cmocka_unit_test(ports_are_held_once),
 		cmocka_unit_test(ports_have_an_end),
 		cmocka_unit_test(string_vectors),

@@ -1,9 +1,9 @@
-/* The variables that CIJOE's qemu module knew, and what 'import' makes of each. */
-#ifndef CLIENT_IMPORT_VARS_H
-#define CLIENT_IMPORT_VARS_H
+/* The variables that CIJOE's qemu module knew, and what becomes of each. */
+#ifndef CLIENT_VARIABLES_H
+#define CLIENT_VARIABLES_H
 
 /* What becomes of a variable. */
-enum import_use {
+enum use {
 	USE_TEXT, /* its value, as @key */
 	USE_NUMBER,
 	USE_BOOL,
@@ -20,19 +20,20 @@ enum import_use {
 };
 
 /* Which generation of names a drive's variable belongs to. */
-enum import_era { ERA_NONE, ERA_2018, ERA_2019 };
+enum era { ERA_NONE, ERA_2018, ERA_2019 };
 
-struct import_variable {
+/* One of CIJOE's variables. */
+struct variable {
 	const char *name;
-	enum import_use use;
+	enum use use;
 	const char *key; /* dotted; of the drive where @era is not NONE */
-	enum import_era era;
+	enum era era;
 };
 
-/* NULL: there never was one of that name. */
-const struct import_variable *import_variable_find(const char *name);
+/* The variable @name; NULL where there was never one. */
+const struct variable *variable_find(const char *name);
 
-/* The name that may have been meant; NULL: none is like it. */
-const char *import_variable_nearest(const char *name);
+/* The known name that is nearest to @name; NULL: none is near. */
+const char *variable_nearest(const char *name);
 
 #endif

@@ -1,4 +1,4 @@
-#include "client/import_vars.h"
+#include "client/variables.h"
 
 #include <string.h>
 
@@ -10,7 +10,7 @@
 #define OWN_IMG "the qemu-img beside QEMU is taken"
 
 /* CIJOE's 2018 and 2019 names, and SSH_*, which went with them. */
-static const struct import_variable variables[] = {
+static const struct variable variables[] = {
 	{"QEMU_ARGS_EXTRA", USE_WORDS, "extra_args"},
 	{"QEMU_BIN", USE_BINARY, "qemu_home"},
 	{"QEMU_DEV_ID", USE_DRIVE_ID, "id", ERA_2019},
@@ -80,8 +80,8 @@ static const struct import_variable variables[] = {
 	{"SSH_USER", USE_TEXT, "ssh.user"},
 };
 
-const struct import_variable *
-import_variable_find(const char *name)
+const struct variable *
+variable_find(const char *name)
 {
 	for (size_t i = 0; i < cij_array_size(variables); i++)
 		if (strcmp(variables[i].name, name) == 0)
@@ -90,7 +90,7 @@ import_variable_find(const char *name)
 }
 
 const char *
-import_variable_nearest(const char *name)
+variable_nearest(const char *name)
 {
 	const char *names[cij_array_size(variables)];
 
