@@ -1,7 +1,7 @@
 /*
  * Processes: started through 'cijqemud --launch', or found running at start-up; watched, signalled
- * and reaped by pidfd, so that a recycled pid is never taken for ours. Kernels before 5.3 (a CentOS 8's
- * 4.18) have none: there children are reaped at SIGCHLD, and processes of an earlier daemon are
+ * and reaped by pidfd, so that a recycled pid is never taken for ours. Kernels before 5.3 (a CentOS
+ * 8's 4.18) have none: there children are reaped at SIGCHLD, and processes of an earlier daemon are
  * looked for twice a second, by pid and time of start.
  */
 #ifndef DAEMON_PROC_H

@@ -1,7 +1,7 @@
 /*
  * Times whole processes: 'spawn_time COUNT INPUT COMMAND…' runs COMMAND with the text INPUT on its
- * stdin (a pipe) and its output thrown away. Prints the median and the 90th percentile in µs, and the
- * largest of them in KiB of memory (this program's own few are the least that can be seen).
+ * stdin (a pipe) and its output thrown away. Prints the median and the 90th percentile in µs, and
+ * the largest of them in KiB of memory (this program's own few are the least that can be seen).
  */
 #include <fcntl.h>
 #include <spawn.h>
