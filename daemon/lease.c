@@ -196,15 +196,18 @@ boot_id(void)
 static void
 save(const struct leases *leases)
 {
-	_cleanup_json_ struct json_object *all = json_object_new_object();
-	struct json_object *list = json_object_new_array();
-	_cleanup_free_ char *boot = boot_id();
+	_cleanup_json_ struct json_object *all = NULL;
+	_cleanup_free_ char *boot = NULL;
+	struct json_object *list;
 	const struct entry *entry;
 	const char *text;
 	size_t len;
 
 	if (leases->closed)
 		return;
+	all = json_object_new_object();
+	list = json_object_new_array();
+	boot = boot_id();
 	LIST_FOREACH (entry, &leases->entries, link)
 		if (!lease_page_is_blank(&entry->page))
 			json_object_array_add(list, lease_page_to_json(&entry->page));
