@@ -109,7 +109,7 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(call obj,$(filter-out daemon/ma
 
 # A fuzzer has the parsers of both programs.
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(call obj,$(filter-out daemon/main.c,$(daemon_src)) \
-		client/ctlfilter.c) $(BUILD)/libcijproto.a
+		client/ctlfilter.c client/ssh_sftp_packet.c client/ssh_tar.c) $(BUILD)/libcijproto.a
 	$(say) LD $@
 	$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer $^ -o $@ $(DAEMON_LIBS)
 
@@ -197,7 +197,7 @@ deb: deps ## build a Debian package in build/deb
 	@BUILD=$(BUILD) systemd/debian/build.sh
 
 sources = $(wildcard include/cijqemu/*.h proto/*.[ch] daemon/*.[ch] client/*.[ch] tests/*.[ch] \
-	tests/unit/*.[ch] tests/fuzz/*.c)
+	tests/unit/*.[ch] tests/bench/*.c tests/fuzz/*.c)
 fmt: ## lay the sources out by .clang-format
 	clang-format -i $(sources)
 

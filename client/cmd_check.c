@@ -30,9 +30,7 @@ static void
 print_problems(const char *guest, struct json_object *value)
 {
 	struct json_object *problems = cij_json_get(value, "problems");
-	size_t n = json_object_is_type(problems, json_type_array)
-			   ? json_object_array_length(problems)
-			   : 0;
+	size_t n = cij_json_length(problems);
 
 	for (size_t i = 0; i < n; i++) {
 		struct json_object *problem = json_object_array_get_idx(problems, i);
@@ -159,15 +157,12 @@ cmd_argv(struct call *call, struct cij_error *err)
 {
 	_cleanup_reply_ struct reply r = {0};
 	struct json_object *argv;
-	size_t len;
-	const char *text;
 
 	if (call_daemon(call, CHECK_SECONDS, "guest-argv", guest_arguments(call->guest), &r, err) <
 		0)
 		return -1;
 	if (call->json) {
-		text = reply_text(&r, &len);
-		out_json(text, len, out_colours(stdout));
+		reply_print(&r);
 		return 0;
 	}
 	argv = cij_json_get(r.value, "argv");

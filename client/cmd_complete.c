@@ -89,12 +89,6 @@ is_operand(const struct completion *c, const char *word)
 	return false;
 }
 
-static size_t
-length_of(struct json_object *array)
-{
-	return json_object_is_type(array, json_type_array) ? json_object_array_length(array) : 0;
-}
-
 /* Guests that are not named yet, with their state. */
 static void
 offer_guests(const struct completion *c)
@@ -104,7 +98,7 @@ offer_guests(const struct completion *c)
 
 	if (!ask(c, "query-guests", NULL, &r))
 		return;
-	n = length_of(r.value);
+	n = cij_json_length(r.value);
 	for (size_t i = 0; i < n; i++) {
 		struct json_object *view = json_object_array_get_idx(r.value, i);
 		const char *name = cij_json_str(view, "guest");
@@ -124,7 +118,7 @@ offer_drives(const struct completion *c, const char *guest)
 	if (!ask(c, "query-guest", guest_arguments(guest), &r))
 		return;
 	devices = cij_json_get(r.value, "devices");
-	for (size_t i = 0; i < length_of(devices); i++) {
+	for (size_t i = 0; i < cij_json_length(devices); i++) {
 		struct json_object *device = json_object_array_get_idx(devices, i);
 		const char *id = cij_json_str(device, "id");
 
@@ -137,14 +131,14 @@ offer_drives(const struct completion *c, const char *guest)
 static struct json_object *
 find_keys(struct json_object *operations)
 {
-	for (size_t i = 0; i < length_of(operations); i++) {
+	for (size_t i = 0; i < cij_json_length(operations); i++) {
 		struct json_object *op = json_object_array_get_idx(operations, i), *args;
 		const char *name = cij_json_str(op, "name");
 
 		if (!name || strcmp(name, "guest-set") != 0)
 			continue;
 		args = cij_json_get(op, "arguments");
-		for (size_t k = 0; k < length_of(args); k++) {
+		for (size_t k = 0; k < cij_json_length(args); k++) {
 			struct json_object *members = cij_json_get(
 				json_object_array_get_idx(args, k), "members");
 
@@ -159,7 +153,7 @@ find_keys(struct json_object *operations)
 static struct json_object *
 find_key(struct json_object *keys, const char *name)
 {
-	for (size_t i = 0; i < length_of(keys); i++) {
+	for (size_t i = 0; i < cij_json_length(keys); i++) {
 		struct json_object *key = json_object_array_get_idx(keys, i);
 		const char *is = cij_json_str(key, "name");
 
@@ -176,7 +170,7 @@ offer_values(const struct completion *c, size_t len, struct json_object *key)
 	struct json_object *values = cij_json_get(key, "values");
 	const char *type = cij_json_str(key, "type");
 
-	for (size_t i = 0; i < length_of(values); i++)
+	for (size_t i = 0; i < cij_json_length(values); i++)
 		offer_behind(
 			c, len, json_object_get_string(json_object_array_get_idx(values, i)), NULL);
 	if (type && strcmp(type, "boolean") == 0) {
@@ -208,7 +202,7 @@ static void
 offer_elements(const struct completion *c, const char *full, struct json_object *members,
 	struct json_object *devices)
 {
-	for (size_t i = 0; i < length_of(devices); i++) {
+	for (size_t i = 0; i < cij_json_length(devices); i++) {
 		const char *id = cij_json_str(json_object_array_get_idx(devices, i), "id");
 		_cleanup_free_ char *within = text_of("%s.%s.", full, id ? id : "?");
 
@@ -222,7 +216,7 @@ static void
 offer_keys(const struct completion *c, const char *prefix, struct json_object *keys,
 	struct json_object *devices)
 {
-	for (size_t i = 0; i < length_of(keys); i++) {
+	for (size_t i = 0; i < cij_json_length(keys); i++) {
 		struct json_object *key = json_object_array_get_idx(keys, i);
 		struct json_object *members = cij_json_get(key, "members");
 		const char *type = cij_json_str(key, "type"), *name = cij_json_str(key, "name");
@@ -278,7 +272,7 @@ offer_device(const struct completion *c)
 		offer_values(c, equals + 1 - c->word, find_key(members, name));
 		return;
 	}
-	for (size_t i = 0; i < length_of(members); i++) {
+	for (size_t i = 0; i < cij_json_length(members); i++) {
 		struct json_object *key = json_object_array_get_idx(members, i);
 		const char *name = cij_json_str(key, "name");
 		_cleanup_free_ char *text = text_of("%s=", name ? name : "");

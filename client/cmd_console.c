@@ -116,9 +116,7 @@ tell_who(const struct console *c)
 		return;
 	}
 	viewers = cij_json_get(r.value, "viewers");
-	for (size_t i = 0; json_object_is_type(viewers, json_type_array) &&
-			   i < json_object_array_length(viewers);
-		i++) {
+	for (size_t i = 0; i < cij_json_length(viewers); i++) {
 		struct json_object *viewer = json_object_array_get_idx(viewers, i);
 		const char *mode = cij_json_str(viewer, "mode");
 		int64_t pid = cij_json_int(viewer, "pid", 0);

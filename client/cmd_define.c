@@ -84,11 +84,8 @@ create_arguments(struct call *call, struct json_object *args, struct cij_error *
 static void
 print_view(struct call *call, const struct reply *r)
 {
-	size_t len;
-	const char *text = reply_text(r, &len);
-
 	if (call->json)
-		out_json(text, len, out_colours(stdout));
+		reply_print(r);
 }
 
 /* What could not be finished is not left behind: nobody else has used it yet. */

@@ -35,8 +35,6 @@ ask_daemon(struct call *call, const char *op, struct json_object *args, struct r
 {
 	_cleanup_link_ struct link l = LINK_INIT;
 	double seconds = unplug_seconds(call) + GRACE_SECONDS;
-	size_t len;
-	const char *text;
 
 	if (link_open(&l, call->socket, clock_deadline(seconds), err) < 0) {
 		json_object_put(args);
@@ -45,8 +43,7 @@ ask_daemon(struct call *call, const char *op, struct json_object *args, struct r
 	if (link_call(&l, op, args, r, err) < 0)
 		return -1;
 	if (call->json) {
-		text = reply_text(r, &len);
-		out_json(text, len, out_colours(stdout));
+		reply_print(r);
 	}
 	return 0;
 }

@@ -77,20 +77,6 @@ print_event(struct call *call, const struct reply *r)
 	putchar('\n');
 }
 
-static struct json_object *
-subscribe_arguments(const struct call *call)
-{
-	struct json_object *args = json_object_new_object(), *globs;
-
-	if (call->n_args == 0)
-		return args;
-	globs = json_object_new_array();
-	for (size_t i = 0; i < call->n_args; i++)
-		json_object_array_add(globs, json_object_new_string(call->args[i]));
-	json_object_object_add(args, "guests", globs);
-	return args;
-}
-
 static int
 subscribe(struct call *call, struct link *l, struct cij_error *err)
 {
@@ -98,7 +84,8 @@ subscribe(struct call *call, struct link *l, struct cij_error *err)
 
 	if (link_open(l, call->socket, clock_deadline(SUBSCRIBE_SECONDS), err) < 0)
 		return -1;
-	return link_call(l, "events-subscribe", subscribe_arguments(call), &r, err);
+	return link_call(l, "events-subscribe",
+		globs_arguments((const char *const *)call->args, call->n_args), &r, err);
 }
 
 /* Prints events until the daemon goes away (-1), @deadline has passed or nobody reads (0). */
@@ -152,7 +139,8 @@ cmd_events(struct call *call, struct cij_error *err)
 	_cleanup_link_ struct link l = LINK_INIT;
 
 	if (call_has(call, "history"))
-		return history_print(call, subscribe_arguments(call), err);
+		return history_print(
+			call, globs_arguments((const char *const *)call->args, call->n_args), err);
 	if (call_has(call, "lines"))
 		return call_usage(call, err, "--lines goes with --history");
 	if (subscribe(call, &l, err) < 0)

@@ -13,8 +13,7 @@
 static void
 tell(struct json_object *guests)
 {
-	size_t n = json_object_is_type(guests, json_type_array) ? json_object_array_length(guests)
-								: 0;
+	size_t n = cij_json_length(guests);
 
 	for (size_t i = 0; i < n; i++) {
 		struct json_object *guest = json_object_array_get_idx(guests, i);
@@ -33,8 +32,7 @@ tell(struct json_object *guests)
 static int
 exit_code_of(struct json_object *guests)
 {
-	size_t n = json_object_is_type(guests, json_type_array) ? json_object_array_length(guests)
-								: 0;
+	size_t n = cij_json_length(guests);
 
 	for (size_t i = 0; i < n; i++)
 		if (cij_json_str(json_object_array_get_idx(guests, i), "error"))

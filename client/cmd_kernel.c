@@ -42,15 +42,12 @@ install(struct call *call, const char *path, struct cij_error *err)
 {
 	struct json_object *args = guest_arguments(call->guest);
 	_cleanup_reply_ struct reply r = {0};
-	const char *text;
-	size_t len;
 
 	cij_json_add_str(args, "path", path);
 	if (call_daemon(call, KERNEL_SECONDS, "kernel-install", args, &r, err) < 0)
 		return -1;
 	if (call->json) {
-		text = reply_text(&r, &len);
-		out_json(text, len, out_colours(stdout));
+		reply_print(&r);
 	} else {
 		out_note("%s: has the kernel%s", call->guest,
 			view_is_live(r.value) ? "; it boots at the next start" : "");

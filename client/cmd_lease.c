@@ -20,15 +20,6 @@
 #define AWAY_SECONDS 15
 #define RETRY_MS 200
 
-static void
-print_reply(const struct reply *r)
-{
-	size_t len;
-	const char *text = reply_text(r, &len);
-
-	out_json(text, len, out_colours(stdout));
-}
-
 static int
 list_leases(struct call *call, struct cij_error *err)
 {
@@ -43,7 +34,7 @@ list_leases(struct call *call, struct cij_error *err)
 		return cij_error_set(
 			err, CIJ_E_PROTOCOL, "the daemon's list of leases is no array");
 	if (call->json) {
-		print_reply(&r);
+		reply_print(&r);
 		return 0;
 	}
 	n = json_object_array_length(r.value);
@@ -58,10 +49,7 @@ list_leases(struct call *call, struct cij_error *err)
 		table_add(&t, guest ? guest : "?", NULL);
 		table_add(&t, lease_holder(lease), NULL);
 		table_add(&t, lease_end_text(lease, text, sizeof(text)), NULL);
-		snprintf(text, sizeof(text), "%zu",
-			json_object_is_type(queue, json_type_array)
-				? json_object_array_length(queue)
-				: 0);
+		snprintf(text, sizeof(text), "%zu", cij_json_length(queue));
 		table_add(&t, text, NULL);
 		table_add(&t, why ? why : "-", NULL);
 	}
@@ -200,7 +188,7 @@ cmd_lease(struct call *call, struct cij_error *err)
 	if (lease_acquire(call, 0, &r, err) < 0)
 		return -1;
 	if (call->json)
-		print_reply(&r);
+		reply_print(&r);
 	else
 		tell_lease(call, r.value);
 	return 0;
@@ -225,7 +213,7 @@ cmd_release(struct call *call, struct cij_error *err)
 		return -1;
 	how = cij_json_str(r.value, "how");
 	if (call->json)
-		print_reply(&r);
+		reply_print(&r);
 	else if (how && strcmp(how, "not-leased") == 0)
 		out_note("%s: was not leased", call->guest);
 	else if (cij_json_bool(r.value, "resetting", false))

@@ -18,22 +18,12 @@
 #define STATUS_NOT_RUNNING 3
 #define STATUS_NO_GUEST 4
 
-static void
-print_reply(const struct reply *r)
-{
-	size_t len;
-	const char *text = reply_text(r, &len);
-
-	out_json(text, len, out_colours(stdout));
-}
-
 /* "ocssd:7.5G,nvme:8G": no blanks, so that awk finds its columns. */
 static void
 add_devices(struct table *t, struct json_object *view)
 {
 	struct json_object *devices = cij_json_get(view, "devices");
-	size_t n = json_object_is_type(devices, json_type_array) ? json_object_array_length(devices)
-								 : 0;
+	size_t n = cij_json_length(devices);
 	char text[512] = "";
 
 	for (size_t i = 0, at = 0; i < n && at < sizeof(text); i++) {
@@ -136,14 +126,8 @@ members_of_a_line(void)
 int
 list_ask(struct call *call, struct reply *r, struct cij_error *err)
 {
-	struct json_object *args = json_object_new_object(), *globs;
+	struct json_object *args = globs_arguments((const char *const *)call->args, call->n_args);
 
-	if (call->n_args > 0) {
-		globs = json_object_new_array();
-		for (size_t i = 0; i < call->n_args; i++)
-			json_object_array_add(globs, json_object_new_string(call->args[i]));
-		json_object_object_add(args, "guests", globs);
-	}
 	if (!call->json)
 		json_object_object_add(args, "members", members_of_a_line());
 	if (call_daemon(call, ASK_SECONDS, "query-guests", args, r, err) < 0)
@@ -162,7 +146,7 @@ cmd_list(struct call *call, struct cij_error *err)
 	if (list_ask(call, &r, err) < 0)
 		return -1;
 	if (call->json) {
-		print_reply(&r);
+		reply_print(&r);
 		return 0;
 	}
 	list_print(&(struct listing){NULL, r.value}, 1);
@@ -266,7 +250,7 @@ cmd_show(struct call *call, struct cij_error *err)
 	if (!json_object_is_type(r.value, json_type_object))
 		return cij_error_set(err, CIJ_E_PROTOCOL, "the daemon's guest is no object");
 	if (call->json) {
-		print_reply(&r);
+		reply_print(&r);
 		return 0;
 	}
 	/* The daemon does no look-ups of names: they may take long. */
@@ -317,7 +301,7 @@ cmd_status(struct call *call, struct cij_error *err)
 		return STATUS_NO_GUEST;
 	}
 	if (call->json)
-		print_reply(&r);
+		reply_print(&r);
 	else
 		print_status(call->guest, r.value);
 	return strcmp(view_state(r.value), "running") == 0 ? 0 : STATUS_NOT_RUNNING;

@@ -54,8 +54,7 @@ run_hmp(struct repl *repl, const char *line, struct cij_error *err)
 		return 0;
 	}
 	if (repl->call->json) {
-		text = reply_text(&r, &len);
-		out_json(text, len, out_colours(stdout));
+		reply_print(&r);
 		return 0;
 	}
 	plain = plain_text(cij_json_str(r.value, "output"), &len);

@@ -44,12 +44,10 @@ struct watch {
 static void
 watch_open(struct watch *w, struct call *call)
 {
-	struct json_object *args = json_object_new_object(), *names = json_object_new_array();
+	struct json_object *args = globs_arguments(&call->guest, 1);
 	struct cij_error unheard = CIJ_ERROR_INIT;
 
 	*w = (struct watch){.events = LINK_INIT, .guest = call->guest, .began = clock_ms()};
-	json_object_array_add(names, json_object_new_string(call->guest));
-	json_object_object_add(args, "guests", names);
 	if (!out_has_progress() || call->json ||
 		link_open(&w->events, call->socket, CLOCK_NEVER, &unheard) < 0)
 		json_object_put(args);

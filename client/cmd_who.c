@@ -54,9 +54,7 @@ add_guest(struct table *t, struct json_object *reply)
 	}
 	for (size_t l = 0; l < cij_array_size(lists); l++) {
 		struct json_object *list = cij_json_get(reply, lists[l].member);
-		size_t n = json_object_is_type(list, json_type_array)
-				   ? json_object_array_length(list)
-				   : 0;
+		size_t n = cij_json_length(list);
 
 		for (size_t i = 0; i < n; i++) {
 			struct json_object *who = json_object_array_get_idx(list, i);
@@ -96,7 +94,7 @@ guests_to_ask(struct call *call, struct link *link, struct cij_error *err)
 		json_object_put(names);
 		return NULL;
 	}
-	n = json_object_is_type(r.value, json_type_array) ? json_object_array_length(r.value) : 0;
+	n = cij_json_length(r.value);
 	for (size_t i = 0; i < n; i++) {
 		const char *name = cij_json_str(json_object_array_get_idx(r.value, i), "guest");
 
@@ -104,15 +102,6 @@ guests_to_ask(struct call *call, struct link *link, struct cij_error *err)
 			json_object_array_add(names, json_object_new_string(name));
 	}
 	return names;
-}
-
-static void
-print_one(const struct reply *r)
-{
-	size_t len;
-	const char *text = reply_text(r, &len);
-
-	out_json(text, len, out_colours(stdout));
 }
 
 int
@@ -143,7 +132,7 @@ cmd_who(struct call *call, struct cij_error *err)
 		add_guest(&t, r.value);
 		json_object_array_add(all, json_object_get(r.value));
 		if (call->json && call->guest)
-			print_one(&r);
+			reply_print(&r);
 	}
 	if (call->json && !call->guest)
 		printf("%s\n", json_object_to_json_string_ext(all,

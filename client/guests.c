@@ -41,14 +41,9 @@ add(struct guests *g, const char *name, const char *state)
 static int
 add_matching(struct link *l, const char *glob, struct guests *g, struct cij_error *err)
 {
-	struct json_object *args = json_object_new_object(), *globs;
+	struct json_object *args = globs_arguments(&glob, glob ? 1 : 0);
 	_cleanup_reply_ struct reply r = {0};
 
-	if (glob) {
-		globs = json_object_new_array();
-		json_object_array_add(globs, json_object_new_string(glob));
-		json_object_object_add(args, "guests", globs);
-	}
 	if (link_call(l, "query-guests", args, &r, err) < 0)
 		return -1;
 	if (!json_object_is_type(r.value, json_type_array))

@@ -32,9 +32,7 @@ int
 history_print(struct call *call, struct json_object *args, struct cij_error *err)
 {
 	_cleanup_reply_ struct reply r = {0};
-	const char *text;
 	int64_t lines;
-	size_t len;
 
 	if (call_number(call, "lines", 0, &lines, err) < 0) {
 		json_object_put(args);
@@ -47,8 +45,7 @@ history_print(struct call *call, struct json_object *args, struct cij_error *err
 	if (!json_object_is_type(r.value, json_type_array))
 		return cij_error_set(err, CIJ_E_PROTOCOL, "the daemon's history is no array");
 	if (call->json) {
-		text = reply_text(&r, &len);
-		out_json(text, len, out_colours(stdout));
+		reply_print(&r);
 		return 0;
 	}
 	for (size_t i = 0; i < json_object_array_length(r.value); i++)

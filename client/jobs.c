@@ -308,14 +308,9 @@ static void
 subscribe(struct jobs *j)
 {
 	struct cij_error unheard = CIJ_ERROR_INIT;
-	struct json_object *args = json_object_new_object(), *names = json_object_new_array();
+	struct json_object *args = globs_arguments(
+		(const char *const *)j->call->args, j->call->n_args);
 
-	for (size_t i = 0; i < j->call->n_args; i++)
-		json_object_array_add(names, json_object_new_string(j->call->args[i]));
-	if (j->call->n_args > 0)
-		json_object_object_add(args, "guests", names);
-	else
-		json_object_put(names);
 	if (link_open(&j->events, j->call->socket, CLOCK_NEVER, &unheard) < 0)
 		json_object_put(args);
 	else if (link_send(&j->events, "events-subscribe", args, &unheard) < 0)

@@ -103,12 +103,10 @@ watch(struct call *call, struct link *link, int pidfd)
 static void
 subscribe(struct call *call, struct link *link)
 {
-	struct json_object *args = json_object_new_object(), *globs = json_object_new_array();
+	struct json_object *args = globs_arguments(&call->guest, 1);
 	_cleanup_reply_ struct reply r = {0};
 	struct cij_error err;
 
-	json_object_array_add(globs, json_object_new_string(call->guest));
-	json_object_object_add(args, "guests", globs);
 	if (link_open(link, call->socket, clock_deadline(SUBSCRIBE_SECONDS), &err) < 0) {
 		json_object_put(args);
 		return;

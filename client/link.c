@@ -7,6 +7,7 @@
 
 #include "cijqemu/protocol.h"
 #include "client/clock.h"
+#include "client/out.h"
 #include "proto/addr.h"
 #include "proto/message.h"
 
@@ -57,6 +58,15 @@ reply_text(const struct reply *r, size_t *len)
 		return at;
 	*len = 4;
 	return "null";
+}
+
+void
+reply_print(const struct reply *r)
+{
+	size_t len;
+	const char *text = reply_text(r, &len);
+
+	out_json(text, len, out_colours(stdout));
 }
 
 static int
@@ -309,6 +319,20 @@ guest_arguments(const char *guest)
 	struct json_object *args = json_object_new_object();
 
 	cij_json_add_str(args, "guest", guest);
+	return args;
+}
+
+struct json_object *
+globs_arguments(const char *const *globs, size_t n)
+{
+	struct json_object *args = json_object_new_object(), *list;
+
+	if (n == 0)
+		return args;
+	list = json_object_new_array();
+	for (size_t i = 0; i < n; i++)
+		json_object_array_add(list, json_object_new_string(globs[i]));
+	json_object_object_add(args, "guests", list);
 	return args;
 }
 

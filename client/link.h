@@ -52,6 +52,8 @@ void reply_clear(struct reply *reply);
 
 /* The text of "return" as the daemon wrote it; weak. */
 const char *reply_text(const struct reply *reply, size_t *len);
+/* Prints that on stdout, as --json does. */
+void reply_print(const struct reply *reply);
 
 /* Sends a request (@args is taken over; may be NULL). Returns its id, or -1. */
 int64_t link_send(
@@ -76,6 +78,8 @@ int call_daemon(struct call *call, double patience, const char *op, struct json_
 
 /* {"guest": @guest} */
 struct json_object *guest_arguments(const char *guest);
+/* {"guests": [@globs]}; {}, which means all, where @n is 0. */
+struct json_object *globs_arguments(const char *const *globs, size_t n);
 
 /*
  * Behind a reply that turned the connection into a stream: reads raw bytes, first what came with

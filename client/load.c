@@ -67,8 +67,7 @@ clean_copy(const char *text)
 static struct json_object *
 find_stats(struct json_object *stats, const char *guest, size_t *at)
 {
-	size_t n = json_object_is_type(stats, json_type_array) ? json_object_array_length(stats)
-							       : 0;
+	size_t n = cij_json_length(stats);
 
 	for (size_t i = 0; i < n; i++, *at = (*at + 1) % n) {
 		struct json_object *item = json_object_array_get_idx(stats, *at % n);
@@ -85,8 +84,7 @@ static bool
 is_device(struct json_object *view, const char *id)
 {
 	struct json_object *devices = cij_json_get(view, "devices");
-	size_t n = json_object_is_type(devices, json_type_array) ? json_object_array_length(devices)
-								 : 0;
+	size_t n = cij_json_length(devices);
 
 	for (size_t i = 0; i < n && id; i++) {
 		const char *name = cij_json_str(json_object_array_get_idx(devices, i), "id");
@@ -211,8 +209,7 @@ find_row(const struct load_row *rows, size_t n, const char *name)
 void
 load_update(struct load *load, struct json_object *guests, struct json_object *stats)
 {
-	size_t n = json_object_is_type(guests, json_type_array) ? json_object_array_length(guests)
-								: 0;
+	size_t n = cij_json_length(guests);
 	struct load_row *was = load->rows;
 	size_t n_was = load->n_all, at = 0;
 

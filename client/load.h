@@ -80,6 +80,5 @@ const char *load_text(const struct load_row *row, enum load_column column, char 
 struct json_object *load_to_json(const struct load *load);
 
 void load_clear(struct load *load);
-#define _cleanup_load_ _cleanup_(load_clear)
 
 #endif

@@ -38,7 +38,7 @@ static void
 keep(struct log_times *t, struct json_object *value)
 {
 	struct json_object *list = cij_json_get(value, "times");
-	size_t n = json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+	size_t n = cij_json_length(list);
 
 	t->n = t->at = 0;
 	for (size_t i = 0; i < n && i < LOG_TIMES_MAX; i++) {

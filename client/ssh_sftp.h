@@ -6,42 +6,11 @@
 #ifndef CLIENT_SSH_SFTP_H
 #define CLIENT_SSH_SFTP_H
 
-#include <stdbool.h>
-#include <stdint.h>
-#include <sys/types.h>
-
 #include "client/ssh_link.h"
+#include "client/ssh_sftp_packet.h"
 
 /* Requests under way at a time: enough for any round trip at any rate that matters. */
 #define SFTP_REQUESTS_MAX 256
-
-enum sftp_status {
-	SFTP_OK = 0,
-	SFTP_EOF = 1,
-	SFTP_NO_SUCH_FILE = 2,
-	SFTP_PERMISSION_DENIED = 3,
-	SFTP_FAILURE = 4,
-	SFTP_UNSUPPORTED = 8,
-};
-
-/* What a file is; of replies only those marked in "has". */
-struct sftp_attrs {
-	enum { SFTP_HAS_SIZE = 1, SFTP_HAS_MODE = 2, SFTP_HAS_TIMES = 4 } has;
-	uint64_t size;
-	mode_t mode; /* with the type */
-	uint32_t atime, mtime;
-};
-
-/* An answer; all of it weak, good until the function returns. */
-struct sftp_answer {
-	uint32_t status; /* enum sftp_status; SFTP_OK where it is none */
-	const char *message; /* of a status; not terminated: message_len bytes */
-	size_t message_len;
-	const char *data; /* of a handle or of data read */
-	size_t len;
-	struct sftp_attrs attrs; /* of stat */
-	uint32_t names; /* of a folder: how many follow at data */
-};
 
 typedef void sftp_fn(void *arg, const struct sftp_answer *answer);
 
@@ -58,8 +27,6 @@ size_t sftp_block(const struct sftp *sftp);
 
 /* Whether another request may be queued now. */
 bool sftp_has_room(const struct sftp *sftp);
-/* Requests whose answers are to come. */
-size_t sftp_under_way(const struct sftp *sftp);
 
 /* Sends what can be sent, waits up to @ms for something to come, calls the functions. 0, or -1. */
 int sftp_step(struct sftp *sftp, int ms, struct cij_error *err);
@@ -68,10 +35,6 @@ int sftp_step(struct sftp *sftp, int ms, struct cij_error *err);
 void sftp_stat_async(struct sftp *s, const char *path, bool follow, sftp_fn *fn, void *arg);
 enum sftp_open { SFTP_READ = 1, SFTP_WRITE = 2, SFTP_CREATE = 8, SFTP_TRUNC = 16, SFTP_EXCL = 32 };
 void sftp_open_async(struct sftp *s, const char *path, unsigned how, sftp_fn *fn, void *arg);
-struct sftp_handle {
-	size_t len;
-	char bytes[256]; /* the most that there may be */
-};
 void sftp_close_async(struct sftp *s, const struct sftp_handle *h, sftp_fn *fn, void *arg);
 void sftp_read_async(struct sftp *s, const struct sftp_handle *h, uint64_t at, uint32_t len,
 	sftp_fn *fn, void *arg);
@@ -92,17 +55,6 @@ void sftp_symlink_async(
 void sftp_readlink_async(struct sftp *s, const char *path, sftp_fn *fn, void *arg);
 void sftp_opendir_async(struct sftp *s, const char *path, sftp_fn *fn, void *arg);
 void sftp_readdir_async(struct sftp *s, const struct sftp_handle *h, sftp_fn *fn, void *arg);
-
-/* Takes the next name out of a folder's (or link's) answer. Returns false when it makes no sense.
- */
-bool sftp_next_name(
-	struct sftp_answer *answer, const char **name, size_t *len, struct sftp_attrs *attrs);
-
-/* Keeps an answer's handle; false for one that is none. */
-bool sftp_keep_handle(struct sftp_handle *h, const struct sftp_answer *answer);
-
-/* The status in words: "No such file". @buf: where the server's own words are put. */
-const char *sftp_status_text(const struct sftp_answer *answer, char *buf, size_t size);
 
 /* One stat, waited for. Returns 0, 1 when there is no such file, or -1. */
 int sftp_stat_now(struct sftp *s, const char *path, bool follow, struct sftp_attrs *attrs,

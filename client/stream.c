@@ -47,11 +47,9 @@ mode_name(enum stream_mode mode)
 static void
 subscribe(struct stream *s, int64_t deadline)
 {
-	struct json_object *args = json_object_new_object(), *names = json_object_new_array();
+	struct json_object *args = globs_arguments(&s->guest, 1);
 	struct cij_error err = CIJ_ERROR_INIT;
 
-	json_object_array_add(names, json_object_new_string(s->guest));
-	json_object_object_add(args, "guests", names);
 	if (link_open(&s->events, s->socket, deadline, &err) < 0)
 		json_object_put(args);
 	else if (link_send(&s->events, "events-subscribe", args, &err) < 0)

@@ -44,29 +44,17 @@ struct top {
 	struct screen screen;
 };
 
-static struct json_object *
-glob_arguments(const struct call *call)
-{
-	struct json_object *args = json_object_new_object(), *globs;
-
-	if (call->n_args == 0)
-		return args;
-	globs = json_object_new_array();
-	for (size_t i = 0; i < call->n_args; i++)
-		json_object_array_add(globs, json_object_new_string(call->args[i]));
-	json_object_object_add(args, "guests", globs);
-	return args;
-}
-
 /* Sends the two questions of a look. */
 static int
 ask(struct top *t, struct cij_error *err)
 {
 	t->next = clock_deadline(t->interval);
-	t->guests_id = link_send(&t->link, "query-guests", glob_arguments(t->call), err);
+	t->guests_id = link_send(&t->link, "query-guests",
+		globs_arguments((const char *const *)t->call->args, t->call->n_args), err);
 	if (t->guests_id < 0)
 		return -1;
-	t->stats_id = link_send(&t->link, "query-stats", glob_arguments(t->call), err);
+	t->stats_id = link_send(&t->link, "query-stats",
+		globs_arguments((const char *const *)t->call->args, t->call->n_args), err);
 	return t->stats_id < 0 ? -1 : 0;
 }
 

@@ -1,5 +1,10 @@
 #include "daemon/clock.h"
 
+#include <stdio.h>
+#include <string.h>
+
+#include "cijqemu/cleanup.h"
+
 double
 clock_mono(void)
 {
@@ -32,4 +37,19 @@ struct timeval
 clock_timeval(double seconds)
 {
 	return (struct timeval){(time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e6)};
+}
+
+const char *
+clock_boot_id(void)
+{
+	static char id[40];
+	_cleanup_fclose_ FILE *file = NULL;
+
+	if (*id)
+		return id;
+	file = fopen("/proc/sys/kernel/random/boot_id", "re");
+	if (!file || !fgets(id, sizeof(id), file))
+		strcpy(id, "?");
+	id[strcspn(id, "\n")] = '\0';
+	return id;
 }

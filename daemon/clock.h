@@ -17,4 +17,8 @@ time_t clock_parse(const char *text);
 
 struct timeval clock_timeval(double seconds);
 
+/* Which boot of the host this is, as the kernel names it (a UUID; "?": not known): monotonic times
+ * and pids of another one mean nothing now. Weak, the same for as long as we run. */
+const char *clock_boot_id(void);
+
 #endif

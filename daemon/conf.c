@@ -47,7 +47,7 @@ const char daemon_conf_usage[] =
 	"  --user-only       serve nobody but the user who runs it\n"
 	"  --check           tell whether options, folders, QEMU and groups are as needed, and "
 	"exit\n"
-	"  -v, --verbose     say more\n"
+	"  -v, --verbose     log each request too\n"
 	"  -h, --help        this text\n"
 	"  -V, --version     the version\n"
 	"\n"

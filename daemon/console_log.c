@@ -28,8 +28,9 @@
 #define SCAN_BLOCK ((size_t)64 * 1024)
 #define SCAN_MAX ((uint64_t)256 * 1024 * 1024)
 
-uint64_t
-console_log_find_head(int fd)
+/* The first byte of @fd that is not in the hole at its head. */
+static uint64_t
+find_head(int fd)
 {
 	off_t data = lseek(fd, 0, SEEK_DATA);
 
@@ -61,7 +62,7 @@ console_log_open(struct console_log *log, int fd, int index_fd, uint64_t limit, 
 	if (log->step > most_ahead(log))
 		log->step = most_ahead(log);
 	log->size = file_size(fd, &st);
-	log->head = console_log_find_head(fd);
+	log->head = find_head(fd);
 	if (log->head > log->size)
 		log->head = 0;
 	log->allocated = log->size;

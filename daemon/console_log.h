@@ -62,7 +62,4 @@ uint64_t console_log_lines_back(const struct console_log *log, int64_t lines);
  */
 int console_log_punch(int fd, uint64_t limit, uint64_t *head);
 
-/* The first byte of @fd that is not in the hole at its head. */
-uint64_t console_log_find_head(int fd);
-
 #endif

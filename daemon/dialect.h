@@ -90,9 +90,8 @@ struct drive_place {
 struct json_object *dialect_drive(const struct qemu_caps *caps, const struct device_conf *device,
 	const struct drive_place *place);
 
-/* The names by which QEMU knows the parts of drive @id. Heap strings. */
+/* The name by which QEMU knows the image of drive @id. Heap string. */
 char *dialect_node_name(const char *id);
-char *dialect_namespace_name(const char *id);
 
 /* Appends what dialect_drive() made as words of a command line: "-device", "nvme,id=…". */
 void dialect_drive_argv(struct json_object *parts, struct strv *args);

@@ -11,8 +11,8 @@ dialect_node_name(const char *id)
 	return str_printf("drive-%s", id);
 }
 
-char *
-dialect_namespace_name(const char *id)
+static char *
+namespace_name(const char *id)
 {
 	return str_printf("%s-ns1", id);
 }
@@ -143,7 +143,7 @@ add_controller(struct drive *drive, const char *driver, const char *node, bool m
 static struct json_object *
 add_namespace(struct drive *drive, const char *driver)
 {
-	_cleanup_free_ char *name = dialect_namespace_name(drive->conf->id);
+	_cleanup_free_ char *name = namespace_name(drive->conf->id);
 	struct json_object *args;
 
 	if (drive->place->live) {

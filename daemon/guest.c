@@ -133,11 +133,16 @@ guest_is_down(const struct guest *guest)
 	return guest->state == GS_STOPPED || guest->state == GS_BROKEN;
 }
 
-static bool
-is_up(const struct guest *guest)
+bool
+guest_is_live(const struct guest *guest)
 {
-	return guest->state == GS_RUNNING || guest->state == GS_PAUSED ||
-	       guest->state == GS_STOPPING;
+	return guest->state == GS_RUNNING || guest->state == GS_PAUSED;
+}
+
+bool
+guest_is_up(const struct guest *guest)
+{
+	return guest_is_live(guest) || guest->state == GS_STOPPING;
 }
 
 void
@@ -155,7 +160,7 @@ guest_status(const struct guest *guest, struct guest_status *status)
 		.ready = guest->ready,
 		.hung = guest->hung,
 		.boot_ms = down ? -1 : run->boot_ms,
-		.uptime = is_up(guest) ? clock_mono() - guest->up_at : -1,
+		.uptime = guest_is_up(guest) ? clock_mono() - guest->up_at : -1,
 		.pid = guest->proc ? proc_pid(guest->proc) : 0,
 		.port = down ? 0 : run->port,
 		.run = run->number,
@@ -302,9 +307,9 @@ guest_sockets_dir(struct guest *guest, struct cij_error *err)
 struct qmp *
 guest_monitor(struct guest *guest, struct cij_error *err)
 {
-	if (guest->monitor && is_up(guest)) /* it is lent out from when it is negotiated */
+	if (guest->monitor && guest_is_up(guest)) /* it is lent out from when it is negotiated */
 		return guest->qmp;
-	if (is_up(guest))
+	if (guest_is_up(guest))
 		cij_error_set(err, CIJ_E_QEMU_FAILED,
 			"guest '%s' runs, but its monitor does not answer", guest->name);
 	else

@@ -45,11 +45,6 @@ gid_t guest_gid(const struct guest *guest);
 int guest_dir(const struct guest *guest);
 /* The definition in force: while it runs, the one that it was started with. */
 const struct guest_conf *guest_conf(const struct guest *guest);
-/*
- * Whether guest.json says that it is shared with @peer. *@asked: not as far as is known yet, but
- * the name service is being asked.
- */
-bool guest_shared_with(const struct guest *guest, const struct peer *peer, bool *asked);
 /* Whether all that stands between @peer and @need is a name that is being asked for. */
 bool guest_access_is_open(struct guest *guest, const struct peer *peer, enum access need);
 /* What @peer may do at most, leases aside. */
@@ -192,8 +187,6 @@ typedef void guest_wait_fn(void *arg, const struct cij_error *err);
  */
 void guest_wait(
 	struct guest *guest, enum guest_want want, double seconds, guest_wait_fn *fn, void *arg);
-/* Forgets the waits of @arg. */
-void guest_wait_cancel(struct guest *guest, void *arg);
 
 /* Definition */
 

@@ -70,8 +70,12 @@ refresh_shares(struct guest *guest)
 	}
 }
 
-bool
-guest_shared_with(const struct guest *guest, const struct peer *peer, bool *asked)
+/*
+ * Whether guest.json says that it is shared with @peer. *@asked: not as far as is known yet, but
+ * the name service is being asked.
+ */
+static bool
+shared_with(const struct guest *guest, const struct peer *peer, bool *asked)
 {
 	char **shares = guest->conf.share.items;
 
@@ -94,8 +98,7 @@ guest_access(struct guest *guest, const struct peer *peer)
 	if (alone == ACCESS_OWN || peer->view_only)
 		return alone;
 	refresh_shares(guest);
-	return access_level(
-		&guest->sv->rule, peer, guest->uid, guest_shared_with(guest, peer, &asked));
+	return access_level(&guest->sv->rule, peer, guest->uid, shared_with(guest, peer, &asked));
 }
 
 bool
@@ -104,7 +107,7 @@ guest_access_is_open(struct guest *guest, const struct peer *peer, enum access n
 	bool asked;
 
 	return need == ACCESS_OPERATE && guest_access(guest, peer) < need && !peer->view_only &&
-	       !guest_shared_with(guest, peer, &asked) && asked;
+	       !shared_with(guest, peer, &asked) && asked;
 }
 
 /* "those it is shared with (bob, @storage)", or "" */

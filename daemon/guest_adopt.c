@@ -409,13 +409,14 @@ static void
 adopt_folder(struct guest *guest, pid_t pid)
 {
 	_cleanup_free_ char *path = str_printf("/proc/%d/cwd", (int)pid);
+	uid_t real;
 	int fd;
 
 	if (guest->dir_fd >= 0)
 		return;
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &guest->dir_st) < 0) {
-		guest->uid = proc_uid_of(pid);
+		proc_uids_of(pid, &real, &guest->uid);
 		return;
 	}
 	guest->dir_fd = fd;
@@ -459,8 +460,9 @@ mend_record(struct guest *guest, pid_t pid)
 static const char *
 hold_process(struct guest *guest, pid_t pid, bool locked, struct cij_error *err)
 {
-	uid_t uid = proc_uid_of(pid);
+	uid_t real, uid;
 
+	proc_uids_of(pid, &real, &uid);
 	/* Held by somebody who is not the owner: planted, or linked to another's. */
 	if (locked && uid != guest->uid)
 		return "its pid file is locked by another user's process";

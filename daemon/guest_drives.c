@@ -68,8 +68,7 @@ drive_new(struct json_object *json)
 void
 guest_drives_set(struct guest *guest, struct json_object *devices, enum presence presence)
 {
-	size_t n = json_object_is_type(devices, json_type_array) ? json_object_array_length(devices)
-								 : 0;
+	size_t n = cij_json_length(devices);
 
 	guest_drives_clear(guest);
 	for (size_t i = 0; i < n; i++) {
@@ -139,8 +138,7 @@ static bool
 has_address(struct json_object *device)
 {
 	struct json_object *regions = cij_json_get(device, "regions");
-	size_t n = json_object_is_type(regions, json_type_array) ? json_object_array_length(regions)
-								 : 0;
+	size_t n = cij_json_length(regions);
 
 	for (size_t i = 0; i < n; i++)
 		if (cij_json_int(json_object_array_get_idx(regions, i), "address", -1) > 0)
@@ -159,8 +157,7 @@ static struct json_object *
 find_below(struct json_object *devices, const char *id, const char *bridge,
 	const char **found_behind, int depth)
 {
-	size_t n = json_object_is_type(devices, json_type_array) ? json_object_array_length(devices)
-								 : 0;
+	size_t n = cij_json_length(devices);
 
 	for (size_t i = 0; i < n; i++) {
 		struct json_object *device = json_object_array_get_idx(devices, i), *below;
@@ -182,8 +179,7 @@ find_below(struct json_object *devices, const char *id, const char *bridge,
 static struct json_object *
 find_device(struct json_object *buses, const char *id, const char **found_behind)
 {
-	size_t n = json_object_is_type(buses, json_type_array) ? json_object_array_length(buses)
-							       : 0;
+	size_t n = cij_json_length(buses);
 
 	for (size_t i = 0; i < n; i++) {
 		struct json_object *device = find_below(
@@ -216,8 +212,7 @@ pci_port_is_free(struct json_object *buses, const char *port)
 	if (!device)
 		return false;
 	devices = behind(device);
-	return !json_object_is_type(devices, json_type_array) ||
-	       json_object_array_length(devices) == 0;
+	return cij_json_length(devices) == 0;
 }
 
 void
@@ -231,20 +226,12 @@ guest_drives_take_pci(struct guest *guest, struct json_object *buses)
 			pci_find(buses, drive->conf.id, &spot) ? DRIVE_PRESENT : DRIVE_ABSENT);
 }
 
-/* While QEMU is coming up it has none yet. */
-static bool
-is_up(const struct guest *guest)
-{
-	return guest->state == GS_RUNNING || guest->state == GS_PAUSED ||
-	       guest->state == GS_STOPPING;
-}
-
 bool
 guest_drive_status(const struct guest *guest, size_t i, struct guest_drive_status *status)
 {
 	struct guest_drive *drive;
 
-	if (!is_up(guest)) {
+	if (!guest_is_up(guest)) { /* while QEMU is coming up it has none yet */
 		const struct device_conf *devices = guest->conf.devices.items;
 
 		if (i >= guest->conf.devices.n)

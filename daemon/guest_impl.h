@@ -150,6 +150,8 @@ void guest_make_uuid(struct guest *guest);
 void guest_step(struct guest *guest, enum gevent event);
 void guest_set_since(struct guest *guest);
 bool guest_is_down(const struct guest *guest);
+bool guest_is_live(const struct guest *guest); /* running or paused: its monitor is there to ask */
+bool guest_is_up(const struct guest *guest); /* live, or being stopped */
 void guest_tell_state(struct guest *guest);
 void guest_tell_phase(struct guest *guest, const char *phase, const char *text);
 void guest_arm(struct guest *guest, double seconds);
@@ -183,16 +185,27 @@ bool guest_restart_cancel(struct guest *guest);
 bool guest_restart_is_planned(const struct guest *guest);
 
 /* guest_start.c */
-/* A start by the daemon itself. */
+/* A start by the daemon itself. GUEST_DID, GUEST_ALREADY, or -1. */
 int guest_start_again(struct guest *guest, struct cij_error *err);
+/* It has taken too long. */
 void guest_start_deadline(struct guest *guest);
+/* Gives the start up: @err is told to whoever waits for it. */
+void guest_start_fail(struct guest *guest, const struct cij_error *err);
+/* A kill or stop came before there was a process. */
+void guest_start_cancel(struct guest *guest);
+/* The start is over: the CPUs run, or are left @paused. */
+void guest_up(struct guest *guest, bool paused);
+
+/* guest_network.c */
+/* The monitor answers: the port, the forwards, the CPUs follow. */
 void guest_start_monitor_ready(struct guest *guest);
 /* The SSH port is set, and of the other forwards the first so many. */
 void guest_start_go_on(struct guest *guest, int forwards);
-void guest_start_fail(struct guest *guest, const struct cij_error *err);
-void guest_start_cancel(struct guest *guest);
-void guest_up(struct guest *guest, bool paused);
+
+/* guest_boot.c */
+/* From here on whoever waits for SSH is told when it answers. */
 void guest_watch_boot(struct guest *guest);
+/* From here on it is known whether the host ran out of memory for it. */
 void guest_watch_memory(struct guest *guest);
 /* How far a guest is that runs and whose SSH does not answer yet, in words. */
 const char *guest_boot_phase(const struct guest *guest);
@@ -246,17 +259,22 @@ bool pci_find(struct json_object *buses, const char *id, struct pci_spot *spot);
 bool pci_port_is_free(struct json_object *buses, const char *port);
 
 /* guest_device.c */
+/* The run is over: whoever waits for the job is told so. */
+void guest_device_cancel(struct guest *guest);
+
+/* guest_device_plug.c */
 /* Lets the CPUs run on that stood still while a drive was plugged in. */
 void guest_thaw(struct guest *guest);
+
+/* guest_device_unplug.c */
+/* QMP event DEVICE_DELETED: the guest has let go of drive @id. */
 void guest_device_deleted(struct guest *guest, const char *id);
-void guest_device_cancel(struct guest *guest);
 
 /* guest_stats.c */
 void guest_stats_clear(struct guest *guest);
 
 /* guest_power.c */
 void guest_stop_deadline(struct guest *guest);
-void guest_kill_now(struct guest *guest);
 /* Does what a user had asked of an earlier daemon. */
 void guest_go_on_stopping(struct guest *guest);
 

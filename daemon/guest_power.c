@@ -15,8 +15,8 @@
 #define COMMAND_SECONDS 10
 
 /* Ends the process; a stuck one harder each time this is called. */
-void
-guest_kill_now(struct guest *guest)
+static void
+kill_now(struct guest *guest)
 {
 	if (!guest->proc) {
 		guest_start_cancel(guest);
@@ -32,7 +32,7 @@ guest_stop_deadline(struct guest *guest)
 {
 	if (!guest->sent_kill)
 		log_notice("guest '%s': did not power off in time, killing it", guest->name);
-	guest_kill_now(guest);
+	kill_now(guest);
 }
 
 /* The button of a paused guest is pressed first: it sees it when it runs. */
@@ -66,7 +66,7 @@ guest_go_on_stopping(struct guest *guest)
 		return;
 	if (guest->run.asked == RUN_ASKED_KILL) {
 		guest_step(guest, GE_KILL);
-		guest_kill_now(guest);
+		kill_now(guest);
 	} else if (guest->state != GS_STOPPING) {
 		bool paused = guest->state == GS_PAUSED;
 
@@ -111,7 +111,7 @@ guest_stop(struct guest *guest, enum gevent how, double force_after, struct cij_
 	case GA_KILL:
 		note_asked(guest, RUN_ASKED_KILL, 0);
 		guest_step(guest, how);
-		guest_kill_now(guest);
+		kill_now(guest);
 		return GUEST_DID;
 	default:
 		return guest_refused(guest, how, err);

@@ -1,4 +1,7 @@
-/* A start, step by step: probe, images, launch, monitor, network, CPUs. Each step is an event. */
+/*
+ * A start, step by step: probe, images, launch, monitor; then guest_network.c goes on. Each step is
+ * an event.
+ */
 #include "daemon/guest_impl.h"
 
 #include <errno.h>
@@ -15,12 +18,6 @@
 /* A QEMU whose monitor closed is given so long to end by itself, with its own last words. */
 #define LAST_WORDS_SECONDS 1
 
-/* One monitor command of a start. */
-#define COMMAND_SECONDS 20
-
-static void add_next_forward(struct guest *guest);
-
-/* Gives the start up: @err is told to whoever waits for it. */
 void
 guest_start_fail(struct guest *guest, const struct cij_error *err)
 {
@@ -36,7 +33,6 @@ guest_start_fail(struct guest *guest, const struct cij_error *err)
 	guest_ended(guest, GE_FAILED);
 }
 
-/* A kill or stop came before there was a process. */
 void
 guest_start_cancel(struct guest *guest)
 {
@@ -344,255 +340,6 @@ guest_autostart(struct guest *guest, struct cij_error *err)
 
 	guest->run.backoff = (struct backoff){0};
 	return start(guest, &by, true, false, err);
-}
-
-/* The network: "hostfwd_add" over HMP says nothing when it worked. */
-
-/* A port that guest.json insists on is not to be had: says who has it. */
-static void
-port_taken(const struct guest *guest, const char *what, int port, struct cij_error *err)
-{
-	char who[128];
-
-	cij_error_set(err, CIJ_E_NO_RESOURCES, "%s %d of 127.0.0.1 is taken by %s", what, port,
-		ports_holder(guest->sv->ports, port, who, sizeof(who)));
-}
-
-static void
-forward_taken(const struct guest *guest, int port, struct cij_error *err)
-{
-	port_taken(guest, "forwarded port", port, err);
-	cij_error_hint(err, "'cijqemuctl set %s forward.%d.host=…' chooses another", guest->name,
-		guest->forwards_done);
-}
-
-static void
-ssh_port_taken(const struct guest *guest, int port, struct cij_error *err)
-{
-	port_taken(guest, "SSH port", port, err);
-	cij_error_hint(err, "'cijqemuctl set %s ssh.port=0' lets the daemon choose", guest->name);
-}
-
-static void
-on_forward(void *arg, struct json_object *value, const struct cij_error *err)
-{
-	struct guest *guest = arg;
-	const struct forward_conf *forward = guest->conf.forward.items;
-	const char *said = json_object_get_string(value);
-	struct cij_error own;
-
-	if (guest->state != GS_STARTING)
-		return;
-	if (err) {
-		guest_start_fail(guest, err);
-		return;
-	}
-	if (said && *said) {
-		int port = (int)forward[guest->forwards_done].host;
-
-		ports_give_back(guest->sv->ports, port);
-		forward_taken(guest, port, &own);
-		guest_start_fail(guest, &own);
-		return;
-	}
-	guest->forwards_done++;
-	add_next_forward(guest);
-}
-
-static void
-on_cont(void *arg, struct json_object *value, const struct cij_error *err)
-{
-	struct guest *guest = arg;
-
-	if (guest->state != GS_STARTING)
-		return;
-	if (err)
-		guest_start_fail(guest, err);
-	else
-		guest_up(guest, false);
-}
-
-static void
-add_next_forward(struct guest *guest)
-{
-	const struct forward_conf *forward = guest->conf.forward.items;
-	_cleanup_free_ char *line = NULL;
-
-	if ((size_t)guest->forwards_done < guest->conf.forward.n) {
-		struct cij_error err;
-
-		forward += guest->forwards_done;
-		if (ports_take_this(guest->sv->ports, (int)forward->host, guest, guest->name) < 0) {
-			forward_taken(guest, (int)forward->host, &err);
-			guest_start_fail(guest, &err);
-			return;
-		}
-		line = str_printf("hostfwd_add n0 tcp:127.0.0.1:%lld-:%lld",
-			(long long)forward->host, (long long)forward->guest);
-		qmp_send_hmp(guest->qmp, line, COMMAND_SECONDS, on_forward, guest);
-	} else if (guest->paused_start) {
-		guest_up(guest, true);
-	} else {
-		qmp_send(guest->qmp, "cont", NULL, COMMAND_SECONDS, on_cont, guest);
-	}
-}
-
-static void try_port(struct guest *guest, int from);
-
-static void
-on_port(void *arg, struct json_object *value, const struct cij_error *err)
-{
-	struct guest *guest = arg;
-	const char *said = json_object_get_string(value);
-	int port = guest->run.port;
-	struct cij_error own;
-
-	if (guest->state != GS_STARTING)
-		return;
-	if (err) {
-		guest_start_fail(guest, err);
-		return;
-	}
-	if (!said || !*said) {
-		add_next_forward(guest);
-		return;
-	}
-	ports_give_back(guest->sv->ports, port);
-	guest->run.port = 0;
-	if (guest->conf.ssh.port) {
-		ssh_port_taken(guest, port, &own);
-		guest_start_fail(guest, &own);
-		return;
-	}
-	/* The port of the last run comes first, then all from the beginning. */
-	try_port(guest, guest->port_tries == 1 && guest->last_port ? ports_first(guest->sv->ports)
-								   : port + 1);
-}
-
-static void
-try_port(struct guest *guest, int from)
-{
-	_cleanup_free_ char *line = NULL;
-	struct cij_error err;
-	int wish = (int)guest->conf.ssh.port;
-	struct ports *ports = guest->sv->ports;
-
-	if (wish)
-		guest->run.port = ports_take_this(ports, wish, guest, guest->name) == 0 ? wish : 0;
-	else {
-		guest->port_tries++;
-		guest->run.port = ports_take(ports, from, guest, guest->name);
-	}
-	if (guest->run.port == 0) {
-		if (wish)
-			ssh_port_taken(guest, wish, &err);
-		else
-			cij_error_set(&err, CIJ_E_NO_RESOURCES,
-				"no SSH port from %d to %d is free (cijqemud --ports)",
-				ports_first(ports), ports_last(ports));
-		guest_start_fail(guest, &err);
-		return;
-	}
-	line = str_printf("hostfwd_add n0 tcp:127.0.0.1:%d-:22", guest->run.port);
-	qmp_send_hmp(guest->qmp, line, COMMAND_SECONDS, on_port, guest);
-}
-
-void
-guest_start_go_on(struct guest *guest, int forwards)
-{
-	guest->paused_start = guest->run.paused;
-	guest->port_tries = 0;
-	guest->forwards_done = forwards;
-	guest->last_port = 0;
-	guest_arm(guest, GUEST_START_SECONDS);
-	if (guest->run.port)
-		add_next_forward(guest);
-	else
-		guest_start_monitor_ready(guest);
-}
-
-void
-guest_start_monitor_ready(struct guest *guest)
-{
-	guest_tell_phase(guest, "network", "setting the SSH port");
-	guest->forwards_done = guest->port_tries = 0;
-	/* A port of before the range was another one is not asked for again. */
-	if (guest->last_port < ports_first(guest->sv->ports) ||
-		guest->last_port > ports_last(guest->sv->ports))
-		guest->last_port = 0;
-	try_port(guest, guest->last_port ? guest->last_port : ports_first(guest->sv->ports));
-}
-
-/* The boot, watched until SSH answers */
-
-static void
-on_banner(void *arg)
-{
-	struct guest *guest = arg;
-	struct json_object *data = json_object_new_object();
-
-	banner_free(steal_ptr(guest->banner));
-	guest->ready = true;
-	guest->quick_resets = 0;
-	/* An adopted guest has booted long ago, and its record says how fast. */
-	if (guest->boot_seen) {
-		guest->run.boot_ms = (int64_t)((clock_mono() - guest->up_at) * 1000);
-		guest_save_run(guest);
-	}
-	log_info("guest '%s': SSH answers on port %d", guest->name, guest->run.port);
-	cij_json_add_str(data, "guest", guest->name);
-	json_object_object_add(data, "boot_ms",
-		guest->run.boot_ms >= 0 ? json_object_new_int64(guest->run.boot_ms) : NULL);
-	cij_json_add_int(data, "port", guest->run.port);
-	notify_send(guest->sv->notify, "GUEST_READY", guest->name, data);
-	guest_waiters_check(guest, guest->state);
-}
-
-const char *
-guest_boot_phase(const struct guest *guest)
-{
-	if (guest->console && console_bytes(guest->console) == 0)
-		return "its console has been silent so far";
-	if (!guest->banner)
-		return "it has no SSH port";
-	switch (banner_sight(guest->banner)) {
-	case BANNER_NOTHING:
-		return "it boots";
-	case BANNER_SILENT:
-		return "it boots: its network is not up";
-	case BANNER_CLOSED:
-		return "its network is up, no SSH server listens";
-	case BANNER_OTHER:
-		return "what answers at its SSH port is no SSH server";
-	}
-	return "it boots";
-}
-
-static void
-on_sight(void *arg)
-{
-	struct guest *guest = arg;
-
-	guest_tell_phase(guest, "boot", guest_boot_phase(guest));
-}
-
-void
-guest_watch_boot(struct guest *guest)
-{
-	banner_free(steal_ptr(guest->banner));
-	guest->ready = false;
-	if (guest->run.port)
-		guest->banner = banner_new(guest->sv->base, guest->run.port, on_banner, guest);
-	if (guest->banner)
-		banner_on_change(guest->banner, on_sight);
-}
-
-void
-guest_watch_memory(struct guest *guest)
-{
-	_cleanup_free_ char *own = str_printf("cijqemu-%s-", guest->name);
-
-	oom_watch(&guest->oom, proc_pid(guest->proc), own);
 }
 
 void

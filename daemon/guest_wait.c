@@ -38,7 +38,7 @@ why_stopped(const struct guest *guest, struct cij_error *err)
 static bool
 judge(const struct guest *guest, enum guest_want want, enum gstate before, struct cij_error *err)
 {
-	bool down = guest->state == GS_STOPPED || guest->state == GS_BROKEN;
+	bool down = guest_is_down(guest);
 	bool fell = down && before != GS_STOPPED && before != GS_BROKEN &&
 		    !guest_restart_is_planned(guest);
 
@@ -47,7 +47,7 @@ judge(const struct guest *guest, enum guest_want want, enum gstate before, struc
 	case WANT_SETTLED:
 		if (down)
 			why_stopped(guest, err);
-		return guest->state == GS_RUNNING || guest->state == GS_PAUSED || down;
+		return guest_is_live(guest) || down;
 	case WANT_RUNNING:
 		if (fell)
 			why_stopped(guest, err);
@@ -162,17 +162,5 @@ guest_wait(struct guest *guest, enum guest_want want, double seconds, guest_wait
 		if (!waiter->deadline)
 			abort();
 		event_add(waiter->deadline, &tv);
-	}
-}
-
-void
-guest_wait_cancel(struct guest *guest, void *arg)
-{
-	struct guest_waiter *waiter, *next;
-
-	for (waiter = TAILQ_FIRST(&guest->waiters); waiter; waiter = next) {
-		next = TAILQ_NEXT(waiter, link);
-		if (waiter->arg == arg)
-			waiter_free(waiter);
 	}
 }

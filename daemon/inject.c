@@ -271,9 +271,7 @@ inject_check(const struct device_conf *d, const char *path, struct cij_problems 
 bool
 inject_has(const struct device_conf *d, enum inject_kind kind)
 {
-	size_t n = json_object_is_type(d->inject, json_type_array)
-			   ? json_object_array_length(d->inject)
-			   : 0;
+	size_t n = cij_json_length(d->inject);
 
 	if (inject_file(d, kind))
 		return true;

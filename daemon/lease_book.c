@@ -391,8 +391,7 @@ lease_page_to_json(const struct lease_page *page)
 static void
 read_queue(struct lease_page *page, struct json_object *queue, time_t now)
 {
-	size_t n = json_object_is_type(queue, json_type_array) ? json_object_array_length(queue)
-							       : 0;
+	size_t n = cij_json_length(queue);
 
 	for (size_t i = 0; i < n; i++) {
 		struct lease_place *place = calloc(1, sizeof(*place));

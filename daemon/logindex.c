@@ -7,8 +7,10 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include <uuid/uuid.h>
 
 #include "cijqemu/cleanup.h"
+#include "daemon/clock.h"
 #include "daemon/fileio.h"
 
 #define HEADER_SIZE 64
@@ -61,29 +63,14 @@ logtime_now(void)
 	return (struct logtime){clock_usec(CLOCK_REALTIME), clock_usec(CLOCK_BOOTTIME)};
 }
 
-/* Which boot of the host this is: monotonic times of another one mean nothing now. */
+/* As in the file; all zeros where it is not known. */
 static const uint8_t *
 boot_id(void)
 {
-	static uint8_t id[BOOT_ID_SIZE];
-	static bool known;
-	char text[64] = "";
-	size_t n = 0;
+	static uuid_t id;
 
-	if (known)
-		return id;
-	known = true;
-	_cleanup_close_ int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
-		return id;
-	for (const char *p = text; *p && n < 2 * BOOT_ID_SIZE; p++) {
-		const char *digits = "0123456789abcdef", *digit = strchr(digits, *p);
-
-		if (digit) {
-			id[n / 2] = (uint8_t)(id[n / 2] << 4 | (digit - digits));
-			n++;
-		}
-	}
+	if (uuid_is_null(id))
+		uuid_parse(clock_boot_id(), id);
 	return id;
 }
 

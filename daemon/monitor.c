@@ -540,9 +540,3 @@ monitor_forget_all(void)
 	while ((client = LIST_FIRST(&leaving)))
 		client_free(client);
 }
-
-size_t
-monitor_clients(const struct monitor *monitor)
-{
-	return monitor->n_clients;
-}

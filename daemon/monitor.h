@@ -49,8 +49,6 @@ void monitor_add(struct monitor *monitor, enum monitor_kind kind, int fd, const 
 /* Tells a client that cannot be served why, in its language, and closes @fd. */
 void monitor_turn_away(enum monitor_kind kind, int fd, const struct cij_error *why);
 
-size_t monitor_clients(const struct monitor *monitor);
-
 /* An array of {"uid", "user", "pid", "kind", "mode", "pending", "idle_s"}. NULL is fine. */
 struct json_object *monitor_clients_to_json(const struct monitor *monitor);
 

@@ -151,7 +151,7 @@ free_id(struct request *request)
 
 	config = guest_config_read(request->guest, &err);
 	devices = cij_json_get(config, "devices");
-	n = json_object_is_type(devices, json_type_array) ? json_object_array_length(devices) : 0;
+	n = cij_json_length(devices);
 	for (unsigned i = 0;; i++) {
 		_cleanup_free_ char *id = str_printf("nvme%u", i);
 		bool taken = false;
@@ -178,9 +178,7 @@ has_drive(struct guest *guest, const char *id)
 
 	config = guest_config_read(guest, &err);
 	devices = cij_json_get(config, "devices");
-	for (size_t i = 0; json_object_is_type(devices, json_type_array) &&
-			   i < json_object_array_length(devices);
-		i++) {
+	for (size_t i = 0; i < cij_json_length(devices); i++) {
 		const char *other = cij_json_str(json_object_array_get_idx(devices, i), "id");
 
 		if (other && strcmp(other, id) == 0)

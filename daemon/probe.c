@@ -526,18 +526,6 @@ probe_cancel(struct probes *probes, void *arg)
 		}
 }
 
-const struct qemu_caps *
-probe_known(struct probes *probes, const char *qemu, uid_t uid)
-{
-	struct probe *probe;
-	struct stat st;
-
-	if (stat(qemu, &st) < 0)
-		return NULL;
-	probe = find_probe(probes, qemu, uid, &st);
-	return probe && probe->known ? &probe->caps : NULL;
-}
-
 /* The binary in @home: the usual place below it, or @home itself where that is a file. */
 static char *
 binary_under(const char *home)

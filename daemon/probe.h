@@ -34,7 +34,4 @@ void probe_ask(struct probes *probes, const char *qemu, uid_t uid, gid_t gid, in
 	probe_done_fn *done, void *arg);
 void probe_cancel(struct probes *probes, void *arg);
 
-/* What is known about @qemu for @uid, without asking it; NULL when that is nothing. Weak. */
-const struct qemu_caps *probe_known(struct probes *probes, const char *qemu, uid_t uid);
-
 #endif

@@ -42,8 +42,8 @@ static bool old_kernel;
 
 static int program_fd = -1;
 
-static int
-pidfd_open_(pid_t pid)
+int
+proc_pidfd(pid_t pid)
 {
 	if (old_kernel) {
 		errno = ENOSYS;
@@ -67,7 +67,7 @@ proc_init(void)
 	}
 	if (program_fd < 0)
 		program_fd = open("/proc/self/exe", O_PATH | O_CLOEXEC);
-	probe = pidfd_open_(getpid());
+	probe = proc_pidfd(getpid());
 	old_kernel = probe < 0 && errno == ENOSYS;
 }
 
@@ -165,9 +165,9 @@ stat_field(pid_t pid, int field, char *word, size_t size)
 	return at && snprintf(word, size, "%s", at) < (int)size;
 }
 
-/* proc(5), field 22: in clock ticks since the host was started. 0: it is not there. */
-static uint64_t
-start_of(pid_t pid)
+/* proc(5), field 22. */
+uint64_t
+proc_start_of(pid_t pid)
 {
 	char word[32];
 
@@ -180,7 +180,7 @@ is_still_there(const struct proc *proc)
 {
 	char state[8];
 
-	return proc->start && start_of(proc->pid) == proc->start &&
+	return proc->start && proc_start_of(proc->pid) == proc->start &&
 	       stat_field(proc->pid, 3, state, sizeof(state)) && *state != 'Z' && *state != 'X';
 }
 
@@ -299,7 +299,7 @@ proc_spawn(struct event_base *base, const struct proc_spec *spec, proc_exit_fn *
 		child_exec(spec, program_fd, argv.items, env);
 	/* It is our child and not reaped: the pid is still its own. */
 	if (!old_kernel)
-		pidfd = pidfd_open_(pid);
+		pidfd = proc_pidfd(pid);
 	if (!old_kernel && pidfd < 0) {
 		cij_error_errno(err, CIJ_E_NO_RESOURCES, errno, "cannot watch a process");
 		kill(pid, SIGKILL);
@@ -313,8 +313,8 @@ struct proc *
 proc_adopt(
 	struct event_base *base, pid_t pid, proc_exit_fn *on_exit, void *arg, struct cij_error *err)
 {
-	int pidfd = pidfd_open_(pid);
-	uint64_t start = pidfd < 0 && errno == ENOSYS ? start_of(pid) : 0;
+	int pidfd = proc_pidfd(pid);
+	uint64_t start = pidfd < 0 && errno == ENOSYS ? proc_start_of(pid) : 0;
 	struct proc *proc;
 
 	if (pidfd < 0 && !start) {
@@ -328,24 +328,24 @@ proc_adopt(
 	return proc;
 }
 
-uid_t
-proc_uid_of(pid_t pid)
+int
+proc_uids_of(pid_t pid, uid_t *real, uid_t *effective)
 {
 	_cleanup_free_ char *path = str_printf("/proc/%d/status", (int)pid);
 	_cleanup_fclose_ FILE *file = fopen(path, "re");
 	char line[256];
-	unsigned uid;
 
 	while (file && fgets(line, sizeof(line), file))
-		if (sscanf(line, "Uid: %*u %u", &uid) == 1)
-			return uid;
-	return (uid_t)-1;
+		if (sscanf(line, "Uid: %u %u", real, effective) == 2)
+			return 0;
+	*real = *effective = (uid_t)-1;
+	return -1;
 }
 
 double
 proc_age_of(pid_t pid)
 {
-	uint64_t ticks = start_of(pid);
+	uint64_t ticks = proc_start_of(pid);
 	struct timespec now;
 
 	if (!ticks)

@@ -9,6 +9,7 @@
 
 #include <event2/event.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "cijqemu/error.h"
@@ -57,8 +58,15 @@ struct proc *proc_spawn(struct event_base *base, const struct proc_spec *spec,
 struct proc *proc_adopt(struct event_base *base, pid_t pid, proc_exit_fn *on_exit, void *arg,
 	struct cij_error *err);
 
-/* The process's effective user; -1 when it is not there. */
-uid_t proc_uid_of(pid_t pid);
+/* A descriptor of process @pid, readable when it has ended; -1 with errno. The caller closes it. */
+int proc_pidfd(pid_t pid);
+
+/* The process's users. 0, or -1 and (uid_t)-1 for both when it is not there. */
+int proc_uids_of(pid_t pid, uid_t *real, uid_t *effective);
+
+/* When it was started, in clock ticks since the host was; with the pid, which process it is until
+ * the host starts again. 0: it is not there. */
+uint64_t proc_start_of(pid_t pid);
 
 /* How long it has run, in seconds; -1: not known. */
 double proc_age_of(pid_t pid);

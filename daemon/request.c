@@ -5,6 +5,7 @@
 #include "daemon/clock.h"
 #include "daemon/conn.h"
 #include "daemon/history.h"
+#include "daemon/log.h"
 #include "daemon/op.h"
 #include "daemon/view.h"
 #include "proto/message.h"
@@ -19,7 +20,8 @@ request_raw_argument(const struct request *request, const char *name, const char
 	       cij_json_raw_member(arguments, n, name, at, len);
 }
 
-/* Each operation that changes something, or would have: who, what, result, how long. */
+/* Who, what, result, how long: on record for each operation that changes something, or would have;
+ * of all, a line with --verbose. */
 static void
 audit(const struct request *request, const struct cij_error *err)
 {
@@ -29,6 +31,9 @@ audit(const struct request *request, const struct cij_error *err)
 		.err = err,
 		.seconds = clock_mono() - request->began};
 
+	log_debug("uid %u, pid %d: %s%s%s: %s, %.3f s", (unsigned)deed.by->uid, (int)deed.by->pid,
+		deed.operation, deed.guest ? " " : "", deed.guest ? deed.guest : "",
+		err ? cij_error_class_name(err->class) : "done", deed.seconds);
 	if (request->op->changes && !request->no_audit)
 		history_add(registry_services(request->registry)->history, &deed);
 }

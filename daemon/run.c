@@ -345,21 +345,6 @@ run_exit_to_json(bool has_exit, const struct proc_exit *how)
 	return obj;
 }
 
-/* The kernel's name for the time since the host was started: monotonic times are of one alone. */
-static const char *
-boot_id(void)
-{
-	static char id[40];
-	_cleanup_free_ char *text = NULL;
-	size_t len;
-
-	if (*id)
-		return id;
-	text = file_read_at(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, &len, NULL);
-	snprintf(id, sizeof(id), "%.*s", (int)strcspn(text ? text : "?", "\n"), text ? text : "?");
-	return id;
-}
-
 static const char *const asked_names[] = {
 	[RUN_ASKED_NOTHING] = NULL,
 	[RUN_ASKED_STOP] = "stop",
@@ -424,7 +409,7 @@ load_times(struct run *run, struct json_object *obj)
 	const char *asked = cij_json_str(obj, "asked"), *boot = cij_json_str(obj, "boot_id");
 	int64_t restarts = cij_json_int(obj, "restarts", 0);
 
-	run->this_boot = boot && strcmp(boot, boot_id()) == 0;
+	run->this_boot = boot && strcmp(boot, clock_boot_id()) == 0;
 	run->backoff.restarts = restarts > 0 && restarts < INT32_MAX ? (unsigned)restarts : 0;
 	for (size_t i = 1; asked && i < cij_array_size(asked_names); i++)
 		if (strcmp(asked, asked_names[i]) == 0)
@@ -470,7 +455,7 @@ run_save(int dir_fd, const struct run *run, struct cij_error *err)
 	cij_json_add_bool(obj, "automatic", run->automatic);
 	cij_json_add_bool(obj, "paused", run->paused);
 	cij_json_add_bool(obj, "up", run->up);
-	cij_json_add_str(obj, "boot_id", boot_id());
+	cij_json_add_str(obj, "boot_id", clock_boot_id());
 	add_mono(obj, "up_at", run->up_at);
 	add_mono(obj, "kill_at", run->kill_at);
 	add_mono(obj, "restart_at", run->restart_at);

@@ -150,6 +150,12 @@ cij_json_get(struct json_object *obj, const char *name)
 	return value;
 }
 
+size_t
+cij_json_length(struct json_object *array)
+{
+	return json_object_is_type(array, json_type_array) ? json_object_array_length(array) : 0;
+}
+
 const char *
 cij_json_str(struct json_object *obj, const char *name)
 {

@@ -29,6 +29,8 @@ const char *cij_json_str(struct json_object *obj, const char *name);
 int64_t cij_json_int(struct json_object *obj, const char *name, int64_t fallback);
 bool cij_json_bool(struct json_object *obj, const char *name, bool fallback);
 struct json_object *cij_json_get(struct json_object *obj, const char *name); /* weak */
+/* How many items @array has; 0 for NULL and what is no array. */
+size_t cij_json_length(struct json_object *array);
 
 /* Adds to @obj: owned strings are copied, NULL becomes JSON's null. */
 #define cij_json_add_str(obj, name, value) cij_json_add_str_(obj, name, value, CIJ_JSON_KEY(name))

@@ -439,6 +439,35 @@ delete_device(struct fake *f, const char *device, const char *id)
 		device, id);
 }
 
+/* What runs, stops or ends the machine. Returns whether the command was one of those. */
+static bool
+answer_machine(struct fake *f, const char *command, const char *id)
+{
+	if (strcmp(command, "cont") == 0 || strcmp(command, "stop") == 0) {
+		f->running = *command == 'c';
+		f->prelaunch = false;
+		say_event(f, f->running ? "RESUME" : "STOP", NULL);
+		say_qmp(f, "{\"return\": {}%s}", id);
+	} else if (strcmp(command, "system_reset") == 0) {
+		say_qmp(f, "{\"return\": {}%s}", id);
+		say_event(f, "RESET", "{\"guest\": false, \"reason\": \"host-qmp-system-reset\"}");
+	} else if (strcmp(command, "system_powerdown") == 0) {
+		say_qmp(f, "{\"return\": {}%s}", id);
+		if (told(f, "ignore-powerdown"))
+			return true;
+		say_event(f, "POWERDOWN", NULL);
+		say_event(f, "SHUTDOWN", "{\"guest\": true, \"reason\": \"guest-shutdown\"}");
+		leave(f, 0);
+	} else if (strcmp(command, "quit") == 0) {
+		say_qmp(f, "{\"return\": {}%s}", id);
+		say_event(f, "SHUTDOWN", "{\"guest\": false, \"reason\": \"host-qmp-quit\"}");
+		leave(f, 0);
+	} else {
+		return false;
+	}
+	return true;
+}
+
 static void
 answer(struct fake *f, struct json_object *msg, const char *id)
 {
@@ -467,25 +496,8 @@ answer(struct fake *f, struct json_object *msg, const char *id)
 			: f->prelaunch ? "prelaunch"
 				       : "paused",
 			f->running ? "true" : "false", id);
-	} else if (strcmp(command, "cont") == 0 || strcmp(command, "stop") == 0) {
-		f->running = *command == 'c';
-		f->prelaunch = false;
-		say_event(f, f->running ? "RESUME" : "STOP", NULL);
-		say_qmp(f, "{\"return\": {}%s}", id);
-	} else if (strcmp(command, "system_reset") == 0) {
-		say_qmp(f, "{\"return\": {}%s}", id);
-		say_event(f, "RESET", "{\"guest\": false, \"reason\": \"host-qmp-system-reset\"}");
-	} else if (strcmp(command, "system_powerdown") == 0) {
-		say_qmp(f, "{\"return\": {}%s}", id);
-		if (told(f, "ignore-powerdown"))
-			return;
-		say_event(f, "POWERDOWN", NULL);
-		say_event(f, "SHUTDOWN", "{\"guest\": true, \"reason\": \"guest-shutdown\"}");
-		leave(f, 0);
-	} else if (strcmp(command, "quit") == 0) {
-		say_qmp(f, "{\"return\": {}%s}", id);
-		say_event(f, "SHUTDOWN", "{\"guest\": false, \"reason\": \"host-qmp-quit\"}");
-		leave(f, 0);
+	} else if (answer_machine(f, command, id)) {
+		return;
 	} else if (strcmp(command, "human-monitor-command") == 0) {
 		const char *line = cij_json_str(args, "command-line");
 

@@ -42,18 +42,17 @@ def alive(pid):
         return False
 
 
-class Client:
-    """One connection to the control socket, line by line."""
+class Lines:
+    """A connection to a socket of the daemon's, line by line. A socket that is connected already will do, too."""
 
-    def __init__(self, path, greet=True):
-        self.sock = socket.socket(socket.AF_UNIX)
+    def __init__(self, path_or_sock):
+        if isinstance(path_or_sock, socket.socket):
+            self.sock = path_or_sock
+        else:
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.connect(str(path_or_sock))
         self.sock.settimeout(HANG)
-        self.sock.connect(str(path))
         self.buffer = b""
-        self.events = []
-        self.last_id = 0
-        if greet:
-            self.greeting = self.read()
 
     def close(self):
         self.sock.close()
@@ -69,12 +68,23 @@ class Client:
 
     def read_line(self):
         while b"\n" not in self.buffer:
-            data = self.sock.recv(65536)
+            data = self.sock.recv(1 << 20)
             if not data:
                 raise EOFError(self.buffer)
             self.buffer += data
         line, _, self.buffer = self.buffer.partition(b"\n")
-        return line
+        return line.rstrip(b"\r")
+
+
+class Client(Lines):
+    """A client of the control socket."""
+
+    def __init__(self, path_or_sock, greet=True):
+        super().__init__(path_or_sock)
+        self.events = []
+        self.last_id = 0
+        if greet:
+            self.greeting = self.read()
 
     def read(self):
         return json.loads(self.read_line())

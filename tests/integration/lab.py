@@ -69,9 +69,7 @@ def connect_as(user, path):
 
 class LabClient(Client):
     def __init__(self, user, path):
-        self.sock = connect_as(user, path)
-        self.buffer, self.events, self.last_id = b"", [], 0
-        self.greeting = self.read()
+        super().__init__(connect_as(user, path))
 
 
 class Lab(Daemon):

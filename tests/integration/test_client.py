@@ -39,6 +39,14 @@ def test_version():
     assert done.stdout.startswith("cijqemud 0.1.0")
 
 
+def test_verbose_daemon_logs_each_request(daemon):
+    daemon.ctl("list")
+    daemon.ctl("start", "nobody", code=None)
+    lines = daemon.log_text().splitlines()
+    assert any(f"uid {os.getuid()}, " in line and "query-guests: done, " in line for line in lines), lines
+    assert any("nobody: GuestNotFound, " in line for line in lines), lines
+
+
 def test_list_is_a_table(daemon, fake):
     daemon.folder("emujoe", fake.config(devices=[{"id": "nvme0", "type": "nvme", "size": "8G"}]))
     daemon.folder("broken", "{")

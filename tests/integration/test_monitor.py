@@ -17,44 +17,14 @@ import time
 
 import pytest
 
-from harness import BUILD, HANG, Daemon, FakeQemu, wait_until
+from harness import BUILD, HANG, Daemon, FakeQemu, Lines, wait_until
 
 NOBODY, STRANGER = 65534, 4242
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="this machine cannot: needs root for a second user")
 
 
-class Raw:
+class Raw(Lines):
     """A plain socket: bytes in, bytes out."""
-
-    def __init__(self, path_or_sock):
-        if isinstance(path_or_sock, socket.socket):
-            self.sock = path_or_sock
-        else:
-            self.sock = socket.socket(socket.AF_UNIX)
-            self.sock.connect(str(path_or_sock))
-        self.sock.settimeout(HANG)
-        self.buffer = b""
-
-    def close(self):
-        self.sock.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-    def send(self, data):
-        self.sock.sendall(data if isinstance(data, bytes) else data.encode())
-
-    def line(self):
-        while b"\n" not in self.buffer:
-            data = self.sock.recv(1 << 20)
-            if not data:
-                raise EOFError(self.buffer)
-            self.buffer += data
-        line, _, self.buffer = self.buffer.partition(b"\n")
-        return line.rstrip(b"\r")
 
     def until(self, what):
         while what not in self.buffer:
@@ -87,7 +57,7 @@ class Qmp(Raw):
 
     def __init__(self, path, negotiate=True):
         super().__init__(path)
-        self.greeting = json.loads(self.line())
+        self.greeting = json.loads(self.read_line())
         assert "QMP" in self.greeting, self.greeting
         self.events = []
         if negotiate:
@@ -95,13 +65,13 @@ class Qmp(Raw):
 
     def message(self):
         while True:
-            msg = json.loads(self.line())
+            msg = json.loads(self.read_line())
             if "event" not in msg:
                 return msg
             self.events.append(msg)
 
     def ask(self, msg):
-        self.send(json.dumps(msg) + "\n")
+        self.send_raw(json.dumps(msg) + "\n")
         return self.message()
 
     def event(self, name):
@@ -110,7 +80,7 @@ class Qmp(Raw):
                 if event["event"] == name:
                     self.events.remove(event)
                     return event
-            msg = json.loads(self.line())
+            msg = json.loads(self.read_line())
             assert "event" in msg, msg
             self.events.append(msg)
 
@@ -218,10 +188,10 @@ def test_replies_are_qemus_own_bytes(real, own):
     with Qmp(own) as theirs, Qmp(sockets(real, "tiny") / "qmp.sock") as ours:
         for line in lines:
             for client in (theirs, ours):
-                client.send(line + "\n")
+                client.send_raw(line + "\n")
             for _ in range(line.count('"execute"') if "} {" in line else 1):
-                wanted = theirs.line()
-                assert ours.line() == wanted, line
+                wanted = theirs.read_line()
+                assert ours.read_line() == wanted, line
         assert len(wanted) < 1000
 
 
@@ -230,11 +200,11 @@ def test_ids_come_back_byte_for_byte(real):
            '{ "a" : [ 1,2 ] }', "[ ]", '"1"', "0.10", '{"id": 1, "return": 2}', '", \\"id\\": 1}"']
     with Qmp(sockets(real, "tiny") / "qmp.sock") as client:
         for given in ids:
-            client.send('{"id" :%s, "execute": "query-kvm"}\n' % given)
-            line = client.line().decode()
+            client.send_raw('{"id" :%s, "execute": "query-kvm"}\n' % given)
+            line = client.read_line().decode()
             assert line == '{"return": {"enabled": false, "present": true}, "id": %s}' % given
-            client.send('{"execute": "nosuch", "id":%s}\n' % given)
-            line = client.line().decode()
+            client.send_raw('{"execute": "nosuch", "id":%s}\n' % given)
+            line = client.read_line().decode()
             assert line.startswith('{"id": %s, "error": ' % given), line
 
 
@@ -242,8 +212,8 @@ def test_two_clients_with_the_same_id(real):
     path = sockets(real, "tiny") / "qmp.sock"
     with Qmp(path) as a, Qmp(path) as b:
         for _ in range(50):
-            a.send('{"execute": "query-kvm", "id": 1}\n')
-            b.send('{"execute": "query-name", "id": 1}\n')
+            a.send_raw('{"execute": "query-kvm", "id": 1}\n')
+            b.send_raw('{"execute": "query-name", "id": 1}\n')
             assert a.message() == {"return": {"enabled": False, "present": True}, "id": 1}
             assert b.message() == {"return": {"name": "tiny"}, "id": 1}
 
@@ -262,7 +232,7 @@ def test_pipelining_by_many_keeps_each_order(real):
                 for _ in range(5):
                     burst = [rng.choice(commands) for _ in range(rng.choice([1, 2, 30, 100]))]
                     with_id = [rng.random() < 0.5 and seed % 3 for _ in burst]
-                    client.send("".join(json.dumps({"execute": c[0], **({"id": i} if w else {})}) + rng.choice(["\n", " ", ""])
+                    client.send_raw("".join(json.dumps({"execute": c[0], **({"id": i} if w else {})}) + rng.choice(["\n", " ", ""])
                                         for i, (c, w) in enumerate(zip(burst, with_id))))
                     for i, (c, w) in enumerate(zip(burst, with_id)):
                         assert client.message() == {"return": c[1], **({"id": i} if w else {})}
@@ -279,7 +249,7 @@ def test_pipelining_by_many_keeps_each_order(real):
 
 def test_answers_of_ours_wait_for_those_before_them(real):
     with Qmp(sockets(real, "tiny") / "qmp.sock") as client:
-        client.send('{"execute": "query-name"}{"execute": "migrate"}{"execute": "query-kvm"}nonsense\n{"execute": "query-name"}')
+        client.send_raw('{"execute": "query-name"}{"execute": "migrate"}{"execute": "query-kvm"}nonsense\n{"execute": "query-name"}')
         assert client.message() == {"return": {"name": "tiny"}}
         assert "daemon's hands" in client.message()["error"]["desc"]
         assert client.message() == {"return": {"enabled": False, "present": True}}
@@ -290,7 +260,7 @@ def test_answers_of_ours_wait_for_those_before_them(real):
 def test_events_go_to_all_that_negotiated(guest):
     path = sockets(guest, "f") / "qmp.sock"
     with Qmp(path) as a, Qmp(path) as b, Qmp(path, False) as silent:
-        a.send('{"execute": "stop"}\n')
+        a.send_raw('{"execute": "stop"}\n')
         assert a.event("STOP")["timestamp"] == b.event("STOP")["timestamp"]
         assert a.message() == {"return": {}}
         assert silent.silent()
@@ -302,8 +272,8 @@ def test_a_client_that_dies_leaves_the_others_alone(real):
     with Qmp(path) as other:
         for _ in range(20):
             victim = Qmp(path)
-            victim.send('{"execute": "query-qmp-schema"}' * 20)
-            other.send('{"execute": "query-name", "id": 3}')
+            victim.send_raw('{"execute": "query-qmp-schema"}' * 20)
+            other.send_raw('{"execute": "query-name", "id": 3}')
             victim.close()
             assert other.message() == {"return": {"name": "tiny"}, "id": 3}
 
@@ -340,7 +310,7 @@ def test_bad_input_is_answered_and_the_connection_goes_on(real):
                     b'{"execute": "query-name", "id": 01}\n', b"[" * 200 + b"]" * 200 + b"\n", b'{"a": "\x01"}\n',
                     b'{"execute": "query-name"\xff\n', b'{"execute": "query-name", "id": [1,]}\n',
                     b'{"execute": "query-name", "id": "' + b"x" * 300000 + b'"}\n'):
-            client.send(bad)
+            client.send_raw(bad)
             assert client.message()["error"]["class"] == "GenericError", bad
             assert client.ask({"execute": "query-name", "id": 1}) == {"return": {"name": "tiny"}, "id": 1}, bad
 
@@ -354,7 +324,7 @@ def test_a_command_without_answer_blocks_only_its_asker(guest, fake):
     path = sockets(guest, "f") / "qmp.sock"
     with Qmp(path) as asker, Qmp(path) as with_ids, Qmp(path) as without:
         for _ in range(6):  # more than QEMU is given ahead
-            asker.send('{"execute": "query-block", "id": 1}\n')
+            asker.send_raw('{"execute": "query-block", "id": 1}\n')
             for _ in range(3):
                 assert without.ask({"execute": "query-name"}) == {"return": {"name": "f"}}
                 assert with_ids.ask({"execute": "query-name", "id": [7]}) == {"return": {"name": "f"}, "id": [7]}
@@ -370,9 +340,9 @@ def test_mute_qemu_is_told_and_answers_go_nowhere_else(guest, fake):
     guest.ctl("restart", "f", "--force-after", "0")
     path = sockets(guest, "f") / "qmp.sock"
     with Qmp(path) as asker, Qmp(path) as other:
-        asker.send('{"execute": "query-block"}\n')
+        asker.send_raw('{"execute": "query-block"}\n')
         time.sleep(0.2)
-        other.send('{"execute": "query-name", "id": 1}\n')
+        other.send_raw('{"execute": "query-name", "id": 1}\n')
         assert asker.silent() and other.silent()
         guest.ctl("--timeout", "0.5", "qmp", "f", "query-name", code=124)
         guest.ctl("kill", "f")
@@ -393,7 +363,7 @@ def test_qemu_ending_fails_every_waiter_once(guest, fake, deed):
         pid = guest.show("f")["pid"]
         os.kill(pid, signal.SIGSTOP)  # until all have asked
         for i, client in enumerate(clients):
-            client.send("".join('{"execute": "query-block", "id": %d}\n' % (i * 100 + n) for n in range(10)))
+            client.send_raw("".join('{"execute": "query-block", "id": %d}\n' % (i * 100 + n) for n in range(10)))
         os.kill(pid, signal.SIGCONT)
         for i, client in enumerate(clients):
             replies = [json.loads(line) for line in client.to_end().splitlines()]
@@ -437,11 +407,11 @@ def test_hmp_lines_of_all_sorts(real):
     assert "(qemu) (qemu) \r\nCPU#0\r\n" in hmp(path, "cpu 0\ninfo registers\n")
     with Raw(path) as client:
         client.until(b"(qemu) ")
-        client.send("info na")
+        client.send_raw("info na")
         assert client.silent()
-        client.send("me\n")
+        client.send_raw("me\n")
         assert client.until(b"(qemu) ") == b"tiny\r\n(qemu) "
-        client.send(b"info \xff\n")
+        client.send_raw(b"info \xff\n")
         assert b"UTF-8" in client.until(b"(qemu) ")
 
 
@@ -517,7 +487,7 @@ def test_sockets_are_back_after_a_restart_of_the_daemon(guest, sig):
         assert again.ask({"execute": "query-name"}) == {"return": {"name": "f"}}
     assert "VM status: running" in hmp(guest.guests / "f" / "monitor.sock", "info status\n")
     with Raw(sockets(guest, "f") / "console.sock") as console:
-        console.send("hello\r")
+        console.send_raw("hello\r")
         assert console.until(b"hello") == b"hello"
 
 
@@ -535,10 +505,10 @@ def test_console_socket_serves_many(guest):
     clients = [Raw(path) for _ in range(5)]
     try:
         wait_until(lambda: guest.show("f")["console"]["viewers"] == 5, "all are in")
-        clients[0].send("one\r")
+        clients[0].send_raw("one\r")
         for client in clients:
             assert client.until(b"one\r") == b"one\r"
-        clients[3].send("two\r")  # nobody's keys are lost, as on a cable
+        clients[3].send_raw("two\r")  # nobody's keys are lost, as on a cable
         for client in clients:
             assert client.until(b"two\r") == b"two\r"
     finally:
@@ -581,14 +551,14 @@ def test_attach_read_only_runs_queries_alone(guest):
         assert control.call("qmp-attach", guest="f", mode="read-only")["mode"] == "read-only"
         with Raw(control.sock) as raw:
             raw.buffer = control.buffer
-            assert b"QMP" in raw.line()
-            raw.send('{"execute": "qmp_capabilities"}{"execute": "query-name"}{"execute": "stop"}'
+            assert b"QMP" in raw.read_line()
+            raw.send_raw('{"execute": "qmp_capabilities"}{"execute": "query-name"}{"execute": "stop"}'
                      '{"execute": "human-monitor-command", "arguments": {"command-line": "stop"}}'
                      '{"execute": "human-monitor-command", "arguments": {"command-line": "info status"}}')
-            raw.line()
-            assert json.loads(raw.line()) == {"return": {"name": "f"}}
+            raw.read_line()
+            assert json.loads(raw.read_line()) == {"return": {"name": "f"}}
             for _ in range(3):
-                assert "read-only" in json.loads(raw.line())["error"]["desc"]
+                assert "read-only" in json.loads(raw.read_line())["error"]["desc"]
 
 
 def test_attach_to_what_does_not_run(daemon, fake):
@@ -665,7 +635,7 @@ def test_the_owner_may_all(shared):
                              {"execute": "device_add", "arguments": {"id": "x", "driver": "nvme"}}):
             assert "return" in reply
         with Raw(path / "hmp.sock") as client:
-            client.send("info status\ndevice_add x\n")
+            client.send_raw("info status\ndevice_add x\n")
             client.until(b"paused\r\n(qemu) ")
             assert b"unknown command" in client.until(b"(qemu) ")
     assert os.lstat(shared.guests / "f" / "monitor.sock").st_uid == NOBODY
@@ -689,9 +659,9 @@ def test_who_may_operate_runs_queries_and_the_power_switch(shared):
         with Raw(path / "hmp.sock") as client:
             client.until(b"(qemu) ")
             for line in ("info status\n", "device_add nvme\n"):
-                client.send(line)
+                client.send_raw(line)
                 assert b"owner and admins" in client.until(b"(qemu) ")
-            client.send("system_reset\n")  # the stand-in's human monitor has no such command
+            client.send_raw("system_reset\n")  # the stand-in's human monitor has no such command
             assert b"unknown command" in client.until(b"(qemu) ")
 
 
@@ -704,14 +674,14 @@ def test_who_may_only_view_gets_nothing_but_the_console(shared):
         events = Qmp(path / "qmp.sock")
         with Raw(path / "hmp.sock") as client:
             client.until(b"(qemu) ")
-            client.send("info status\nquit\n")
+            client.send_raw("info status\nquit\n")
             for _ in range(2):
                 assert b"may not use" in client.until(b"(qemu) ")
         console = Raw(path / "console.sock")
     with Raw(path / "console.sock") as typing:
         wait_until(lambda: shared.show("f")["console"]["viewers"] == 2, "both are in")
-        console.send("from a stranger")
-        typing.send("from root\r")
+        console.send_raw("from a stranger")
+        typing.send_raw("from root\r")
         assert typing.until(b"from root\r") == b"from root\r"
     assert console.until(b"from root\r") == b"from root\r"  # sees all, types nothing
     shared.ctl("pause", "f")
@@ -731,15 +701,15 @@ def test_a_user_cannot_take_all_connections(guest):
         for _ in range(511):
             client = Raw(path)
             clients.append(client)
-            assert b"QMP" in client.line()
+            assert b"QMP" in client.read_line()
         with Raw(path) as refused:
-            assert "too many clients" in json.loads(refused.line())["error"]["desc"]
+            assert "too many clients" in json.loads(refused.read_line())["error"]["desc"]
             assert refused.to_end() == b""
         assert first.ask({"execute": "query-name"}) == {"return": {"name": "f"}}
     finally:
         for client in clients:
             client.close()
-    wait_until(lambda: b"QMP" in Raw(path).line(), "there is room again")
+    wait_until(lambda: b"QMP" in Raw(path).read_line(), "there is room again")
 
 
 def test_what_changes_something_is_in_the_journal(guest):
@@ -765,14 +735,14 @@ def test_what_changes_something_is_in_the_journal(guest):
 def test_numbers_pass_through_unchanged(real):
     """Beyond 64 bits and 53: QEMU's own words for them, both ways."""
     with Qmp(sockets(real, "tiny") / "qmp.sock") as client:
-        client.send('{"execute": "query-rocker", "arguments": {"name": 123456789012345678901234567890}, "id": 1e2}\n')
-        first = client.line()
+        client.send_raw('{"execute": "query-rocker", "arguments": {"name": 123456789012345678901234567890}, "id": 1e2}\n')
+        first = client.read_line()
         assert first.endswith(b'}}') and b'"id": 1e2, ' in first
         big = "9007199254740993"  # a double cannot hold it
-        client.send('{"execute": "object-add", "arguments": {"qom-type": "iothread", "id": "io", "poll-max-ns": %s}}' % big)
-        assert client.line() == b'{"return": {}}'
-        client.send('{"execute": "qom-get", "arguments": {"path": "/objects/io", "property": "poll-max-ns"}, "id": %s1.50}' % big)
-        assert client.line().decode() == '{"return": %s, "id": %s1.50}' % (big, big)
+        client.send_raw('{"execute": "object-add", "arguments": {"qom-type": "iothread", "id": "io", "poll-max-ns": %s}}' % big)
+        assert client.read_line() == b'{"return": {}}'
+        client.send_raw('{"execute": "qom-get", "arguments": {"path": "/objects/io", "property": "poll-max-ns"}, "id": %s1.50}' % big)
+        assert client.read_line().decode() == '{"return": %s, "id": %s1.50}' % (big, big)
     read = '{"execute": "qom-get", "arguments": {"path": "/objects/io", "property": "poll-max-ns"}}'
     assert real.ctl("qmp", "tiny", read).stdout == big + "\n"
     real.ctl("qmp", "tiny", '{"execute": "qom-set", "arguments": {"path": "/objects/io", "property": "poll-max-ns", "value": %s}}'
@@ -782,8 +752,8 @@ def test_numbers_pass_through_unchanged(real):
 
 def test_large_replies_to_the_command_line_unchanged(real, own):
     with Qmp(own) as theirs:
-        theirs.send('{"execute": "query-qmp-schema"}\n')
-        wanted = theirs.line()
+        theirs.send_raw('{"execute": "query-qmp-schema"}\n')
+        wanted = theirs.read_line()
     done = real.ctl("--json", "qmp", "tiny", "query-qmp-schema")
     assert done.stdout.encode() == wanted[len(b'{"return": '):-1] + b"\n"
     assert len(wanted) > 150000
