@@ -152,12 +152,12 @@ check-built: all $(units) $(tools) layers
 asan: check-deps ## run all tests under AddressSanitizer and UBSan
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SAN=address,undefined CFLAGS="-O1 -g" check-built
 
-# Those whose guests are stand-ins, or who need none: a bounded time even so.
+# A few of all, that take five minutes: it is slow.
 valgrind: deps ## run some integration tests with the daemon under valgrind
 	@$(MAKE) --no-print-directory all $(tools)
 	@CIJ_WRAP="valgrind -q --leak-check=full --show-leak-kinds=definite --error-exitcode=99" \
 		BUILD=$(BUILD) tests/run.sh $(foreach topic,start client bad_input monitor,\
-		integration/test_$(topic).py) -k "not tiny and not booted" --timeout 600
+		integration/test_$(topic).py) --timeout 600
 
 bench: deps ## measure it beside what it replaces (BENCH=TOPIC for some, QUICK=1 for short)
 	@.ci/deps $(peers)

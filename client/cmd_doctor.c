@@ -62,7 +62,7 @@ doctor_fix_unit(struct doctor *doctor, const char *setting)
 	_cleanup_free_ char *word = doctor_word(setting);
 
 	doctor_fix(doctor,
-		"%smkdir -p %s && printf '[Service]\\n%%s\\n' %s | %stee %s/%.*s.conf && "
+		"%smkdir -p %s && printf '[Service]\\n%%s\\n' %s | %stee %s/zz-%.*s.conf && "
 		"%ssystemctl daemon-reload && %ssystemctl restart cijqemud",
 		sudo, dir, word, sudo, dir, (int)strcspn(setting, "="), setting, sudo, sudo);
 }

@@ -33,7 +33,8 @@ void doctor_find(struct doctor *doctor, enum level level, const char *check, con
 /* The command that mends the last finding, or the way out in words where no command can. */
 void doctor_fix(struct doctor *doctor, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* The command that gives the daemon's unit the line @setting ("ProtectHome=no") by a drop-in. */
+/* The command that gives the daemon's unit the line @setting ("ProtectHome=no") by a drop-in, which
+ * comes behind all others. */
 void doctor_fix_unit(struct doctor *doctor, const char *setting);
 
 /* A word of a command that doctor_fix() tells, in quotes where a shell needs them; heap. */

@@ -7,6 +7,9 @@
 /* Users whose names are kept: more owners than that on one machine are looked up again. */
 #define NAMES_MAX 64
 
+/* Where the name service has no name for so many uids, it is asked no more. */
+#define NSS_MISSES_MAX 16
+
 const char *
 view_state(struct json_object *view)
 {
@@ -66,7 +69,7 @@ user_name(int64_t uid)
 		int64_t uid;
 		char *name;
 	} names[NAMES_MAX];
-	static size_t n, last;
+	static size_t n, last, misses;
 	struct passwd *pw;
 	char *name;
 
@@ -74,8 +77,11 @@ user_name(int64_t uid)
 		if (names[i].uid == uid)
 			return names[i].name;
 	name = name_from_file(uid);
-	if (!name && (pw = getpwuid((uid_t)uid)))
-		name = strdup(pw->pw_name);
+	if (!name && misses < NSS_MISSES_MAX) {
+		pw = getpwuid((uid_t)uid);
+		misses = pw ? 0 : misses + 1;
+		name = pw ? strdup(pw->pw_name) : NULL;
+	}
 	if (!name && asprintf(&name, "%lld", (long long)uid) < 0)
 		abort();
 	last = n < NAMES_MAX ? n++ : (last + 1) % NAMES_MAX;

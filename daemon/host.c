@@ -71,6 +71,7 @@ host_forget_all(void)
 
 	for (job = LIST_FIRST(&jobs); job; job = next) {
 		next = LIST_NEXT(job, link);
+		job->done(job->arg, NULL);
 		job_free(job);
 	}
 }

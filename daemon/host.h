@@ -4,7 +4,8 @@
 
 #include "daemon/registry.h"
 
-/* @guests: an array of {"guest", "state", "error"}, taken over; called once, from the loop. */
+/* @guests: an array of {"guest", "state", "error"}, taken over; called once, from the loop.
+ * NULL: the daemon was stopped before all was over. */
 typedef void host_done_fn(void *arg, struct json_object *guests);
 
 /* Starts the guests with "autostart" that are stopped, a few at a time. */

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include "daemon/lease.h"
 #include "daemon/log.h"
@@ -11,20 +12,30 @@
 #define FORCE_AFTER_SECONDS 30
 
 struct reset_job {
+	LIST_ENTRY(reset_job) link;
 	struct registry *registry; /* weak */
 	char *guest;
 	struct strv drives; /* their ids */
 	size_t at; /* the drive in work */
 };
 
+static LIST_HEAD(, reset_job) jobs = LIST_HEAD_INITIALIZER(jobs);
+
+static void
+job_free(struct reset_job *job)
+{
+	LIST_REMOVE(job, link);
+	strv_clear(&job->drives);
+	free(job->guest);
+	free(job);
+}
+
 /* The next holder's turn, whatever came of it: a guest that stays "being reset" helps nobody. */
 static void
 finish(struct reset_job *job)
 {
 	lease_reset_done(registry_services(job->registry)->leases, job->guest);
-	strv_clear(&job->drives);
-	free(job->guest);
-	free(job);
+	job_free(job);
 }
 
 static void format_next(struct reset_job *job);
@@ -47,7 +58,11 @@ format_next(struct reset_job *job)
 {
 	struct guest *guest = registry_find(job->registry, job->guest, NULL);
 
-	if (!guest || job->at == job->drives.n) {
+	if (!guest) {
+		finish(job);
+		return;
+	}
+	if (job->at == job->drives.n) {
 		log_notice("guest '%s': stopped and its drives formatted, as its lease ended",
 			job->guest);
 		finish(job);
@@ -107,6 +122,7 @@ reset(void *arg, const char *guest)
 		abort();
 	job->registry = arg;
 	job->guest = str_copy(guest);
+	LIST_INSERT_HEAD(&jobs, job, link);
 	if (event_base_once(registry_services(arg)->base, -1, EV_TIMEOUT, on_reset, job, &now) < 0)
 		abort();
 }
@@ -142,4 +158,15 @@ lease_reset_begin(struct registry *registry)
 	static const struct lease_ops ops = {reset, granted};
 
 	leases_begin(registry_services(registry)->leases, &ops, registry);
+}
+
+void
+lease_reset_forget_all(void)
+{
+	struct reset_job *job, *next;
+
+	for (job = LIST_FIRST(&jobs); job; job = next) {
+		next = LIST_NEXT(job, link);
+		job_free(job);
+	}
 }

@@ -280,11 +280,13 @@ tear_down(struct daemon *daemon)
 	metrics_free(daemon->metrics);
 	service_free(daemon->service);
 	kernel_forget_all();
-	registry_free(daemon->registry);
+	registry_close(daemon->registry);
 	host_forget_all();
+	lease_reset_forget_all();
 	console_hub_free(sv->consoles);
 	logcuts_free(sv->logcuts);
-	probes_free(sv->probes);
+	probes_free(sv->probes); /* requests that wait for them end, and may look for guests */
+	registry_free(daemon->registry);
 	proc_forget_all();
 	monitor_forget_all();
 	ports_free(sv->ports);

@@ -11,6 +11,7 @@
 
 struct query_guests_args {
 	struct cij_list guests;
+	struct cij_list members;
 };
 static const struct cij_field query_guests_fields[] = {
 	{.name = "guests",
@@ -18,6 +19,11 @@ static const struct cij_field query_guests_fields[] = {
 		.offset = offsetof(struct query_guests_args, guests),
 		.max = 1024,
 		.doc = "globs; all guests when there is none"},
+	{.name = "members",
+		.type = CIJ_T_STRS,
+		.offset = offsetof(struct query_guests_args, members),
+		.max = 64,
+		.doc = "what to tell of each beside its name, unless null; all when there is none"},
 };
 static const struct cij_table query_guests_table = CIJ_TABLE(
 	query_guests_fields, struct query_guests_args, NULL);
@@ -25,6 +31,7 @@ static const struct cij_table query_guests_table = CIJ_TABLE(
 struct listing {
 	const struct cij_list *globs; /* weak */
 	struct json_object *list; /* weak */
+	view_members members;
 };
 
 static void
@@ -37,15 +44,21 @@ list_guest(void *arg, struct guest *guest)
 	for (size_t i = 0; i < listing->globs->n && !wanted; i++)
 		wanted = cij_glob_match(globs[i], guest_name(guest));
 	if (wanted)
-		json_object_array_add(listing->list, view_guest(guest));
+		json_object_array_add(listing->list, view_guest_members(guest, listing->members));
 }
 
 static void
 query_guests(struct request *request)
 {
 	struct query_guests_args *args = request->args;
-	struct listing listing = {&args->guests, json_object_new_array()};
+	struct listing listing = {.globs = &args->guests};
+	struct cij_error err;
 
+	if (view_members_parse(&args->members, &listing.members, &err) < 0) {
+		request_fail(request, &err);
+		return;
+	}
+	listing.list = json_object_new_array();
 	registry_scan(request->registry);
 	registry_each(request->registry, list_guest, &listing);
 	request_reply(request, listing.list);

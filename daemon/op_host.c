@@ -6,8 +6,15 @@
 static void
 on_done(void *arg, struct json_object *guests)
 {
-	struct json_object *reply = json_object_new_object();
+	struct json_object *reply;
+	struct cij_error err;
 
+	if (!guests) {
+		cij_error_set(&err, CIJ_E_FAILED, "the daemon was stopped meanwhile");
+		request_fail(arg, &err);
+		return;
+	}
+	reply = json_object_new_object();
 	json_object_object_add(reply, "guests", guests);
 	request_reply(arg, reply);
 }

@@ -121,11 +121,22 @@ void
 probes_free(struct probes *probes)
 {
 	struct probe *probe;
+	struct waiter *waiter;
+	struct cij_error err;
 
 	if (!probes)
 		return;
-	while ((probe = TAILQ_FIRST(&probes->all)))
+	cij_error_set(&err, CIJ_E_FAILED, "the daemon was stopped before QEMU had answered");
+	while ((probe = TAILQ_FIRST(&probes->all))) {
+		while ((waiter = TAILQ_FIRST(&probe->waiters))) {
+			struct waiter one = *waiter;
+
+			TAILQ_REMOVE(&probe->waiters, waiter, link);
+			free(waiter);
+			one.done(one.arg, NULL, &err);
+		}
 		probe_free(probe);
+	}
 	free(probes);
 }
 

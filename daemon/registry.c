@@ -22,7 +22,7 @@ struct registry {
 	unsigned scans;
 	bool strays; /* guests without a folder were looked for */
 	bool ready; /* what runs was taken back */
-	bool closed; /* being freed: there are no guests any more */
+	bool closed; /* there are no guests any more */
 	size_t adopting;
 	void (*adopted)(void *arg);
 	void *adopted_arg; /* weak */
@@ -40,7 +40,7 @@ registry_new(const struct services *services)
 }
 
 void
-registry_free(struct registry *registry)
+registry_close(struct registry *registry)
 {
 	struct guest **guests;
 	size_t n;
@@ -55,6 +55,12 @@ registry_free(struct registry *registry)
 	for (size_t i = 0; i < n; i++)
 		guest_free(guests[i]);
 	free(guests);
+}
+
+void
+registry_free(struct registry *registry)
+{
+	registry_close(registry);
 	free(registry);
 }
 

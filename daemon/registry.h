@@ -7,6 +7,8 @@
 struct registry;
 
 struct registry *registry_new(const struct services *services);
+/* Frees the guests: from here on there are none, for whoever still asks. NULL is fine. */
+void registry_close(struct registry *registry);
 void registry_free(struct registry *registry);
 
 const struct services *registry_services(const struct registry *registry);

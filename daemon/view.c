@@ -1,5 +1,6 @@
 #include "daemon/view.h"
 
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -7,6 +8,7 @@
 #include "daemon/clock.h"
 #include "daemon/users.h"
 #include "proto/json.h"
+#include "proto/text.h"
 
 static struct json_object *
 view_owner(const struct guest *guest)
@@ -138,57 +140,189 @@ view_who(const struct peer *peer)
 	return json_object_new_string(name ? name : uid);
 }
 
-/* @name is a literal. */
-static void
-add(struct json_object *obj, const char *name, struct json_object *value)
+/* The members of a guest's view, in their order. */
+enum member {
+	M_GUEST,
+	M_PATH,
+	M_STATE,
+	M_REASON,
+	M_SINCE,
+	M_READY,
+	M_BOOT_MS,
+	M_HUNG,
+	M_EXIT,
+	M_ERROR,
+	M_OWNER,
+	M_PID,
+	M_MEMORY_BYTES,
+	M_CPUS,
+	M_ACCEL,
+	M_QEMU,
+	M_SSH,
+	M_DEVICES,
+	M_CONSOLE,
+	M_RUN,
+	M_UPTIME_S,
+	M_LEASE,
+	M_RESTARTS,
+	M_RESTART_IN_S,
+	M_GAVE_UP,
+	M_RESETS,
+	M_RESET_LOOP,
+	MEMBERS,
+};
+
+static const char *const members[] = {
+	[M_GUEST] = "guest",
+	[M_PATH] = "path",
+	[M_STATE] = "state",
+	[M_REASON] = "reason",
+	[M_SINCE] = "since",
+	[M_READY] = "ready",
+	[M_BOOT_MS] = "boot_ms",
+	[M_HUNG] = "hung",
+	[M_EXIT] = "exit",
+	[M_ERROR] = "error",
+	[M_OWNER] = "owner",
+	[M_PID] = "pid",
+	[M_MEMORY_BYTES] = "memory_bytes",
+	[M_CPUS] = "cpus",
+	[M_ACCEL] = "accel",
+	[M_QEMU] = "qemu",
+	[M_SSH] = "ssh",
+	[M_DEVICES] = "devices",
+	[M_CONSOLE] = "console",
+	[M_RUN] = "run",
+	[M_UPTIME_S] = "uptime_s",
+	[M_LEASE] = "lease",
+	[M_RESTARTS] = "restarts",
+	[M_RESTART_IN_S] = "restart_in_s",
+	[M_GAVE_UP] = "gave_up",
+	[M_RESETS] = "resets",
+	[M_RESET_LOOP] = "reset_loop",
+};
+
+/* A view that is being made. */
+struct view {
+	struct json_object *obj; /* weak */
+	view_members wanted;
+};
+
+static bool
+wants(const struct view *v, enum member m)
 {
-	json_object_object_add_ex(obj, name, value, JSON_C_OBJECT_ADD_CONSTANT_KEY);
+	return v->wanted & (view_members)1 << m;
+}
+
+/* Who chose the members knows which to miss: what is null is left out for them. */
+static void
+add(struct view *v, enum member m, struct json_object *value)
+{
+	if (!value && v->wanted != VIEW_ALL)
+		return;
+	json_object_object_add_ex(v->obj, members[m], value, JSON_C_OBJECT_ADD_CONSTANT_KEY);
 }
 
 static void
-add_number(struct json_object *obj, const char *name, bool known, int64_t value)
+add_str(struct view *v, enum member m, const char *text)
 {
-	add(obj, name, known ? json_object_new_int64(value) : NULL);
+	if (wants(v, m))
+		add(v, m, text ? json_object_new_string(text) : NULL);
+}
+
+static void
+add_bool(struct view *v, enum member m, bool value)
+{
+	if (wants(v, m))
+		add(v, m, json_object_new_boolean(value));
+}
+
+static void
+add_number(struct view *v, enum member m, bool known, int64_t value)
+{
+	if (wants(v, m))
+		add(v, m, known ? json_object_new_int64(value) : NULL);
+}
+
+int
+view_members_parse(const struct cij_list *list, view_members *wanted, struct cij_error *err)
+{
+	char **names = list->items;
+
+	*wanted = list->n ? (view_members)1 << M_GUEST : VIEW_ALL;
+	for (size_t i = 0; i < list->n; i++) {
+		const char *near;
+		char clean[80];
+		size_t m = 0;
+
+		while (m < MEMBERS && strcmp(members[m], names[i]) != 0)
+			m++;
+		if (m < MEMBERS) {
+			*wanted |= (view_members)1 << m;
+			continue;
+		}
+		near = cij_nearest_of(names[i], members, MEMBERS);
+		cij_error_set(err, CIJ_E_BAD_REQUEST, "members: a guest has no '%s'",
+			cij_text_clean(names[i], clean, sizeof(clean)));
+		if (near)
+			cij_error_hint(err, "did you mean '%s'?", near);
+		return -1;
+	}
+	return 0;
+}
+
+struct json_object *
+view_guest_members(struct guest *guest, view_members wanted)
+{
+	const struct guest_conf *conf = guest_conf(guest);
+	struct view v = {json_object_new_object(), wanted};
+	struct guest_status status;
+	char since[32];
+
+	guest_status(guest, &status);
+	add_str(&v, M_GUEST, guest_name(guest));
+	add_str(&v, M_PATH, guest_path(guest));
+	add_str(&v, M_STATE, gstate_name(status.state));
+	add_str(&v, M_REASON, greason_name(status.reason));
+	add_str(&v, M_SINCE, clock_rfc3339(status.since, since, sizeof(since)));
+	add_bool(&v, M_READY, status.ready);
+	add_number(&v, M_BOOT_MS, status.boot_ms >= 0, status.boot_ms);
+	add_bool(&v, M_HUNG, status.hung);
+	if (wants(&v, M_EXIT))
+		add(&v, M_EXIT, run_exit_to_json(status.has_exit, status.exit));
+	add_str(&v, M_ERROR,
+		status.note                 ? status.note
+		: status.state == GS_BROKEN ? status.broken
+					    : status.error);
+	if (wants(&v, M_OWNER))
+		add(&v, M_OWNER, view_owner(guest));
+	add_number(&v, M_PID, status.pid > 0, status.pid);
+	add_number(&v, M_MEMORY_BYTES, status.state != GS_BROKEN, conf->memory);
+	add_number(&v, M_CPUS, status.state != GS_BROKEN, conf->cpus);
+	if (wants(&v, M_ACCEL))
+		add(&v, M_ACCEL, view_accel(&status));
+	if (wants(&v, M_QEMU))
+		add(&v, M_QEMU, view_qemu(&status));
+	if (wants(&v, M_SSH))
+		add(&v, M_SSH, view_ssh(guest, &status));
+	if (wants(&v, M_DEVICES))
+		add(&v, M_DEVICES, view_devices(guest, &status));
+	if (wants(&v, M_CONSOLE))
+		add(&v, M_CONSOLE, view_console(guest, &status));
+	add_number(&v, M_RUN, status.run > 0, status.run);
+	add_number(&v, M_UPTIME_S, status.uptime >= 0, (int64_t)status.uptime);
+	if (wants(&v, M_LEASE))
+		add(&v, M_LEASE, guest_lease_view(guest));
+	add_number(&v, M_RESTARTS, true, status.restarts);
+	add_number(&v, M_RESTART_IN_S, status.restart_in >= 0, (int64_t)(status.restart_in + 0.5));
+	add_bool(&v, M_GAVE_UP, status.gave_up);
+	add_number(&v, M_RESETS, true, status.resets);
+	add_bool(&v, M_RESET_LOOP, status.reset_loop);
+	return v.obj;
 }
 
 struct json_object *
 view_guest(struct guest *guest)
 {
-	const struct guest_conf *conf = guest_conf(guest);
-	struct json_object *obj = json_object_new_object();
-	struct guest_status status;
-	char since[32];
-
-	guest_status(guest, &status);
-	cij_json_add_str(obj, "guest", guest_name(guest));
-	cij_json_add_str(obj, "path", guest_path(guest));
-	cij_json_add_str(obj, "state", gstate_name(status.state));
-	cij_json_add_str(obj, "reason", greason_name(status.reason));
-	cij_json_add_str(obj, "since", clock_rfc3339(status.since, since, sizeof(since)));
-	cij_json_add_bool(obj, "ready", status.ready);
-	add_number(obj, "boot_ms", status.boot_ms >= 0, status.boot_ms);
-	cij_json_add_bool(obj, "hung", status.hung);
-	add(obj, "exit", run_exit_to_json(status.has_exit, status.exit));
-	cij_json_add_str(obj, "error",
-		status.note                 ? status.note
-		: status.state == GS_BROKEN ? status.broken
-					    : status.error);
-	add(obj, "owner", view_owner(guest));
-	add_number(obj, "pid", status.pid > 0, status.pid);
-	add_number(obj, "memory_bytes", status.state != GS_BROKEN, conf->memory);
-	add_number(obj, "cpus", status.state != GS_BROKEN, conf->cpus);
-	add(obj, "accel", view_accel(&status));
-	add(obj, "qemu", view_qemu(&status));
-	add(obj, "ssh", view_ssh(guest, &status));
-	add(obj, "devices", view_devices(guest, &status));
-	add(obj, "console", view_console(guest, &status));
-	add_number(obj, "run", status.run > 0, status.run);
-	add_number(obj, "uptime_s", status.uptime >= 0, (int64_t)status.uptime);
-	add(obj, "lease", guest_lease_view(guest));
-	cij_json_add_int(obj, "restarts", status.restarts);
-	add_number(obj, "restart_in_s", status.restart_in >= 0, (int64_t)(status.restart_in + 0.5));
-	cij_json_add_bool(obj, "gave_up", status.gave_up);
-	cij_json_add_int(obj, "resets", status.resets);
-	cij_json_add_bool(obj, "reset_loop", status.reset_loop);
-	return obj;
+	return view_guest_members(guest, VIEW_ALL);
 }

@@ -330,6 +330,18 @@ def test_daemon_says_what_it_is(daemon, fake):
         assert [a["name"] for a in operations["guest-wait"]["arguments"]] == ["guest", "for", "timeout"]
 
 
+def test_query_guests_tells_the_members_that_are_asked_for(daemon, fake):
+    daemon.folder("a", fake.config())
+    with daemon.connect() as c:
+        whole, = c.call("query-guests")
+        some, = c.call("query-guests", members=["state", "memory_bytes", "ssh"])
+        assert some == {"guest": "a", "state": "stopped", "memory_bytes": whole["memory_bytes"]}
+        every, = c.call("query-guests", members=list(whole))
+        assert every == {k: v for k, v in whole.items() if v is not None}
+        error = c.ask("query-guests", members=["stat"])["error"]
+        assert error["class"] == "BadRequest" and "'stat'" in error["desc"] and "'state'" in error["hint"]
+
+
 def test_pipelined_requests(daemon, fake):
     daemon.folder("g", fake.config())
     with daemon.connect() as c:

@@ -127,6 +127,58 @@ def install_and_enable():
     print(run("systemd-analyze", "security", "--no-pager", "cijqemud.service").splitlines()[-1])
 
 
+
+def doctor():
+    """What it says of the unit is so, and the command that it prints mends it."""
+    def findings(*user):
+        done = subprocess.run([*user, "cijqemuctl", "--json", "doctor"], capture_output=True, text=True)
+        found = json.loads(done.stdout)
+        assert done.returncode == (1 if any(f["level"] == "fail" for f in found) else 0), done
+        return found
+
+    def find(found, check, level, thing=None):
+        some = [f for f in found if f["check"] == check and f["level"] == level and thing in (None, f["thing"])]
+        assert some, (check, level, found)
+        return some[0]
+
+    up()
+    fake("f")
+    found = findings()
+    find(found, "unit", "ok", "cijqemud.service")
+    find(found, "sandbox", "ok", str(GUESTS))
+    find(found, "descriptors", "ok")
+    assert {f["level"] for f in found if f["check"] == "socket"} == {"ok"}
+    # A user of no group: as printed, it lets them in.
+    run("useradd", "-m", "anna")
+    user = ["runuser", "-u", "anna", "--"]
+    fix = find(findings(*user), "group", "note", "cijqemu")["fix"]
+    assert fix == "sudo usermod -aG cijqemu anna, then log in anew", fix
+    run("usermod", "-aG", "cijqemu", "anna")
+    find(findings(*user), "group", "ok", "cijqemu")
+    assert "may create" in find(findings(*user), "access", "ok", "anna")["text"]
+    # A sandbox that shuts the guests out.
+    dropin = pathlib.Path("/etc/systemd/system/cijqemud.service.d")
+    dropin.mkdir()
+    (dropin / "ours.conf").write_text(f"[Service]\nProtectSystem=strict\nReadOnlyPaths={GUESTS}\n")
+    run("systemctl", "daemon-reload")
+    run("systemctl", "restart", "cijqemud")
+    walls = [f for f in findings() if f["check"] == "sandbox" and f["level"] == "fail"]
+    assert {f["thing"] for f in walls} == {str(GUESTS)} and len(walls) == 2, walls
+    find(findings(), "guests", "fail")
+    for wall in walls:
+        run("sh", "-c", wall["fix"])
+    find(findings(), "sandbox", "ok")
+    find(findings(), "guests", "ok")  # as the daemon meets it
+    run("systemctl", "disable", "cijqemud")
+    run("sh", "-c", find(findings(), "unit", "note", "cijqemud.service")["fix"])
+    # Down: told without it.
+    run("systemctl", "stop", "cijqemud.socket", "cijqemud-ro.socket", "cijqemud")
+    found = findings()
+    find(found, "daemon", "fail")
+    run("sh", "-c", find(found, "unit", "fail", "cijqemud.service")["fix"])
+    find(findings(), "unit", "ok", "cijqemud.service")
+
+
 def scopes_and_limits():
     up()
     fake("limited", limits={"memory_max": "300M", "cpu_quota": "150%", "tasks_max": 99})

@@ -37,7 +37,7 @@ def run(name, *options):
 
 
 @pytest.mark.parametrize("name", [
-    "install_and_enable", "scopes_and_limits", "journal", "socket_activation", "restart_under_guests",
+    "install_and_enable", "doctor", "scopes_and_limits", "journal", "socket_activation", "restart_under_guests",
     "watchdog", "crash", "stop_leaves_guests", "guests_service", "own_daemon", "uninstall"])
 def test_in_the_box(name):
     run(name)
