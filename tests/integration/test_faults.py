@@ -89,11 +89,11 @@ def test_guest_powers_off_and_reboots_itself(daemon, tiny):
     daemon.folder("g", {**tiny.config, "restart": "on-failure"})
     daemon.ctl("start", "g", "--wait=ssh")
     pid = daemon.show("g")["pid"]
-    daemon.ctl("exec", "g", "--", "(sleep 0.3; reboot -f) >/dev/null 2>&1 &")
+    daemon.ctl("exec", "g", "--", "setsid sh -c 'sleep 0.3; reboot -f' >/dev/null 2>&1 </dev/null &")
     wait_until(lambda: daemon.show("g")["resets"] == 1, "the reset is seen")
     view = settled(daemon, "g", ready=True)
     assert (view["pid"], view["restarts"], view["reset_loop"]) == (pid, 0, False)
-    daemon.ctl("exec", "g", "--", "(sleep 0.3; poweroff -f) >/dev/null 2>&1 &")
+    daemon.ctl("exec", "g", "--", "setsid sh -c 'sleep 0.3; poweroff -f' >/dev/null 2>&1 </dev/null &")
     view = settled(daemon, "g", state="stopped")
     assert (view["reason"], view["exit"], view["restart_in_s"]) == ("guest-shutdown", {"code": 0}, None)
 
