@@ -49,7 +49,7 @@ done
 if [ "${#others[@]}" -gt 0 ]; then
 	guest/build.sh ../build/guest || exit 1
 	export CIJ_GUEST_BUILT=1
-	/usr/bin/python3 -m pytest -c pytest.ini -n "${JOBS:-3}" -m "${MARK:-not long}" -rfEs "${others[@]}" 2>&1 | tee "$log"
+	/usr/bin/python3 -m pytest -c pytest.ini -n "${JOBS:-3}" --dist loadgroup -m "${MARK:-not long}" -rfEs "${others[@]}" 2>&1 | tee "$log"
 	status=${PIPESTATUS[0]}
 	count() { sed -n "s/.*[^0-9]\([0-9]\+\) $1.*/\1/p;s/^\([0-9]\+\) $1.*/\1/p" <<<"$(tail -n 1 "$log")" | head -n 1; }
 	ok=$(count passed) bad=$(count failed) errors=$(count error) skips=$(count skipped)

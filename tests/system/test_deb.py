@@ -15,6 +15,7 @@ DEB = BUILD / "deb"
 
 pytestmark = [
     pytest.mark.long,
+    pytest.mark.xdist_group("box"),
     pytest.mark.skipif(os.geteuid() != 0 or not BOX.exists(), reason="this machine cannot: no root or no systemd-box"),
 ]
 

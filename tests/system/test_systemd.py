@@ -15,6 +15,9 @@ BUILD = (ROOT / os.environ.get("BUILD", "build")).resolve()
 FRESH = ("/tmp/", "/var/tmp/", "/run/")
 BIND = ["-b", f"{ROOT}:{ROOT}"] if str(ROOT).startswith(FRESH) else []
 
+# One box at a time: they share the machine's control groups.
+pytestmark = pytest.mark.xdist_group("box")
+
 # Longer than any of them takes; a hang.
 LIMIT = 240
 
