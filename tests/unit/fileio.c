@@ -1,5 +1,5 @@
 /* daemon/fileio: files in somebody else's folder: no link followed, nothing waited for. */
-#include "tests/unit/unit.h"
+#include "tests/unit/folder.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,25 +8,6 @@
 #include <unistd.h>
 
 #include "daemon/fileio.h"
-
-static char *top;
-static int dir = -1;
-
-static int
-begin(void **state)
-{
-	top = folder_make();
-	dir = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return dir < 0;
-}
-
-static int
-end(void **state)
-{
-	close(dir);
-	folder_remove(top);
-	return 0;
-}
 
 static void
 put(const char *name, const char *text, size_t len)

@@ -1,5 +1,5 @@
 /* daemon/run: a run's files and its record on disk, whatever else lies there. */
-#include "tests/unit/unit.h"
+#include "tests/unit/folder.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -7,25 +7,6 @@
 
 #include "daemon/fileio.h"
 #include "daemon/run.h"
-
-static char *top;
-static int dir = -1;
-
-static int
-begin(void **state)
-{
-	top = folder_make();
-	dir = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return dir < 0;
-}
-
-static int
-end(void **state)
-{
-	close(dir);
-	folder_remove(top);
-	return 0;
-}
 
 /* Makes the file @name with @text in it. */
 static void

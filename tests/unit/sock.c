@@ -1,5 +1,5 @@
 /* daemon/sock: listening without a race, modes whatever the umask, who is at the other end. */
-#include "tests/unit/unit.h"
+#include "tests/unit/folder.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -7,25 +7,6 @@
 #include <unistd.h>
 
 #include "daemon/sock.h"
-
-static char *top;
-static int dir = -1;
-
-static int
-begin(void **state)
-{
-	top = folder_make();
-	dir = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return dir < 0;
-}
-
-static int
-end(void **state)
-{
-	close(dir);
-	folder_remove(top);
-	return 0;
-}
 
 static void
 a_socket_has_exactly_its_mode(void **state)
