@@ -78,8 +78,8 @@ ssh_stream_words(const struct ssh_stream *s, char *buf, size_t size)
 	return n > 0 ? cij_text_clean(text, buf, size) : "without a word";
 }
 
-static bool
-is_over(const struct ssh_stream *s)
+bool
+ssh_stream_is_over(const struct ssh_stream *s)
 {
 	return ssh_channel_is_closed(s->channel) || ssh_channel_is_eof(s->channel) ||
 	       !ssh_is_connected(s->copy->link.session);
@@ -106,7 +106,7 @@ ssh_stream_write(struct ssh_stream *s, const char *data, size_t len, struct cij_
 
 	while (len > 0) {
 		listen_to(s, 1);
-		if (is_over(s))
+		if (ssh_stream_is_over(s))
 			return ended_early(s, err);
 		if (ssh_channel_window_size(s->channel) > 0 &&
 			!(ssh_get_poll_flags(session) & SSH_WRITE_PENDING)) {
@@ -139,7 +139,7 @@ ssh_stream_read(struct ssh_stream *s, char *buf, size_t size, struct cij_error *
 		if (!ssh_is_connected(s->copy->link.session))
 			return cij_error_set(err, CIJ_E_FAILED, "%s: the connection was lost",
 				s->copy->call->guest);
-		if (is_over(s))
+		if (ssh_stream_is_over(s))
 			return 0;
 		if (wait_step(s, err) < 0)
 			return -1;

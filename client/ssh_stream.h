@@ -26,6 +26,9 @@ ssize_t ssh_stream_read(struct ssh_stream *stream, char *buf, size_t size, struc
 /* What it said last, clean, without the newline behind it. Returns @buf. */
 const char *ssh_stream_words(const struct ssh_stream *stream, char *buf, size_t size);
 
+/* Did it end, or the connection? */
+bool ssh_stream_is_over(const struct ssh_stream *stream);
+
 /* No more is sent; waits for its end. Returns the exit code, or -1. */
 int ssh_stream_finish(struct ssh_stream *stream, struct cij_error *err);
 

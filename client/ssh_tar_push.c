@@ -282,17 +282,22 @@ send_archive(struct ssh_stream *s, struct cij_error *err)
 	return ssh_stream_write(s, end, sizeof(end), err);
 }
 
-/* What the script's end says. */
+/*
+ * What the script's end says; @sent is what sending to it came to. One that ended before it took
+ * all says by its exit code why.
+ */
 static int
-judge(const struct ssh_stream *s, int code, struct cij_error *err)
+judge(struct ssh_stream *s, int sent, struct cij_error *err)
 {
 	const char *guest = s->copy->call->guest, *said;
 	char words[512];
+	int code;
 
-	if (code < 0)
+	if (sent < 0 && !ssh_stream_is_over(s))
 		return -1;
-	if (code == 0)
-		return 0;
+	code = ssh_stream_finish(s, err);
+	if (code <= 0)
+		return code < 0 ? -1 : sent;
 	said = ssh_stream_words(s, words, sizeof(words));
 	if (code == 81)
 		return cij_error_set(err, CIJ_E_BAD_REQUEST,
@@ -312,7 +317,7 @@ push_in_place(struct copy *c, const char *source, const char *path, struct cij_e
 	_cleanup_close_ int fd = open(source, O_RDONLY | O_CLOEXEC);
 	struct ssh_stream s = {0};
 	struct stat st;
-	int code = -1;
+	int rc;
 
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return cij_error_errno(err, CIJ_E_BAD_REQUEST, errno, "'%s'", source);
@@ -321,11 +326,12 @@ push_in_place(struct copy *c, const char *source, const char *path, struct cij_e
 	c->counted = S_ISREG(st.st_mode);
 	if (asprintf(&line, "exec cat > %s", name) < 0)
 		abort();
-	if (ssh_stream_open(&s, c, line, err) == 0 && send_data(&s, fd, source, -1, err) == 0)
-		code = ssh_stream_finish(&s, err);
-	c->files_done += code == 0;
+	rc = ssh_stream_open(&s, c, line, err);
+	if (rc == 0)
+		rc = judge(&s, send_data(&s, fd, source, -1, err), err);
+	c->files_done += rc == 0;
 	ssh_stream_close(&s);
-	return judge(&s, code, err);
+	return rc;
 }
 
 /* "a/b" of "a/b/c", "." of "c", "/" of "/c". Heap. */
@@ -344,14 +350,12 @@ run_script(struct copy *c, const char *folder, const size_t *tops, size_t n, str
 {
 	_cleanup_free_ char *line = make_script(c, folder, tops, n);
 	struct ssh_stream s = {0};
-	int code = -1;
+	int rc = ssh_stream_open(&s, c, line, err);
 
-	if (ssh_stream_open(&s, c, line, err) == 0) {
-		if (send_archive(&s, err) == 0)
-			code = ssh_stream_finish(&s, err);
-	}
+	if (rc == 0)
+		rc = judge(&s, send_archive(&s, err), err);
 	ssh_stream_close(&s);
-	return judge(&s, code, err);
+	return rc;
 }
 
 int

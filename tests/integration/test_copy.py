@@ -167,10 +167,11 @@ def test_devices_are_written_to(guest, tmp_path):
     assert guest.ctl("pull", "tiny", "f", "/dev/stdout").stdout == "data\n"
 
 
-def test_disk_full_in_the_guest(guest, tmp_path):
+@pytest.mark.parametrize("size", [1_100_000, 30_000_000], ids=["at the end", "long before the end"])
+def test_disk_full_in_the_guest(guest, tmp_path, size):
     guest.ctl("exec", "tiny", "--", "mkdir -p small; mount -t tmpfs -o size=1m none small")
     try:
-        (tmp_path / "big").write_bytes(b"x" * 2_000_000)
+        (tmp_path / "big").write_bytes(b"x" * size)
         done = guest.ctl("push", "tiny", tmp_path / "big", "small/big", code=1)
         assert "full" in done.stderr
         assert guest.ctl("exec", "tiny", "--", "ls -A small").stdout == ""
