@@ -162,7 +162,7 @@ print_line(const char *key, const char *text)
 	char clean_key[256], clean[1024];
 
 	/* Keys of a broken guest.json are its owner's words, too. */
-	printf("%-21s %s\n", cij_text_clean(key, clean_key, sizeof(clean_key)),
+	printf("%-24s %s\n", cij_text_clean(key, clean_key, sizeof(clean_key)),
 		cij_text_clean(text, clean, sizeof(clean)));
 }
 
