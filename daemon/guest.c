@@ -85,6 +85,17 @@ guest_free(struct guest *guest)
 	free(guest);
 }
 
+void
+guest_leave(struct guest *guest)
+{
+	struct cij_error err;
+
+	cij_error_set(&err, CIJ_E_BUSY, "the daemon stopped meanwhile");
+	cij_error_hint(&err, "guests live on; ask the next one");
+	guest_waiters_fail_all(guest, &err);
+	guest_free(guest);
+}
+
 const char *
 guest_name(const struct guest *guest)
 {

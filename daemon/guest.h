@@ -26,6 +26,8 @@ struct guest *guest_new(const struct services *services, const char *name);
 
 /* Lets the process live. Waiters fail with GuestNotFound. */
 void guest_free(struct guest *guest);
+/* The same because the daemon ends: it is not the guest that is gone. Waiters fail with Busy. */
+void guest_leave(struct guest *guest);
 
 /* Reads what changed in the folder. Returns false when the folder is gone and nothing runs. */
 bool guest_refresh(struct guest *guest);

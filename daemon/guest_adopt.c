@@ -108,8 +108,11 @@ static bool
 is_our_process(pid_t pid, void *arg)
 {
 	const struct guest *guest = arg;
+	bool may_be = proc_has_option(pid, "-uuid", uuid_of_run(guest)) || proc_is_wordless(pid);
 
-	return proc_has_option(pid, "-uuid", uuid_of_run(guest)) && has_our_descriptors(guest, pid);
+	/* The descriptors are there throughout exec(), and neither zombies nor kernel threads have
+	 * any. */
+	return may_be && has_our_descriptors(guest, pid);
 }
 
 /* Nobody holds the pid file's lock, but something else speaks for a process: which one? */

@@ -141,7 +141,8 @@ launch_main(int argc, char **argv)
 		return fail("cijqemud --launch: nothing to execute");
 	/* Its own session: a signal to the daemon's group or terminal is none to the guest. */
 	setsid();
-	signal(SIGPIPE, SIG_DFL);
+	/* Now it can be told by its words: it need not end with the daemon that began it. */
+	prctl(PR_SET_PDEATHSIG, 0);
 	drop_privileges_of_daemon();
 	umask(0077);
 	ret = join_scope(&scope);

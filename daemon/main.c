@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,6 +91,18 @@ lock_holder(int fd)
 	return 0;
 }
 
+/* Not ended, nor a zombie that nobody has reaped. */
+static bool
+is_alive(pid_t pid)
+{
+	_cleanup_close_ int fd = proc_pidfd(pid);
+	struct pollfd end = {.fd = fd, .events = POLLIN};
+
+	if (fd < 0)
+		return kill(pid, 0) == 0 || errno == EPERM;
+	return poll(&end, 1, 0) == 0;
+}
+
 /*
  * Takes the lock. One whose taker is dead is held by a child that it forked in its last moment and
  * that has not come to close what it inherited: that is waited for. -1 with whose it is.
@@ -100,9 +113,11 @@ take_lock(int fd, pid_t *pid)
 	for (int i = 0; i < LOCK_TRIES; i++) {
 		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
 			return 0;
+		/* The number of a dead one is still told while its child is of its session. */
 		*pid = lock_holder(fd);
-		if (*pid > 0)
+		if (*pid > 0 && is_alive(*pid))
 			return -1;
+		*pid = 0;
 		usleep(LOCK_PAUSE_USEC);
 	}
 	return -1;

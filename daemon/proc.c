@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/queue.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -103,13 +104,31 @@ close_from(int fd)
 	close(dir);
 }
 
-/* Runs between fork and exec: nothing here may lock, allocate or log. */
-static void __attribute__((noreturn))
-child_exec(const struct proc_spec *spec, int program, char *const *launch_argv, char *const *env)
+/*
+ * All signals are blocked: until exec the handlers are the daemon's, and libevent's would tell the
+ * daemon of a signal that was meant for this process.
+ */
+static void
+reset_signals(void)
 {
-	int high[PROC_FDS_MAX];
 	sigset_t none;
 
+	for (int sig = 1; sig < NSIG; sig++)
+		signal(sig, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* Runs between fork and exec: nothing here may lock, allocate or log. */
+static void __attribute__((noreturn)) child_exec(const struct proc_spec *spec, int program,
+	char *const *launch_argv, char *const *env, pid_t parent)
+{
+	int high[PROC_FDS_MAX];
+
+	/* Not to be told from the daemon until exec: the next one would not find it. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(126);
 	/* Out of the way of the numbers they shall get, first. */
 	for (int i = 0; i < spec->n_fds; i++) {
 		high[i] = fcntl(spec->fds[i], F_DUPFD_CLOEXEC, PROC_FDS_MAX + 1);
@@ -127,8 +146,7 @@ child_exec(const struct proc_spec *spec, int program, char *const *launch_argv, 
 	if (dup3(program, spec->n_fds, O_CLOEXEC) < 0)
 		_exit(126);
 	close_from(spec->n_fds + 1);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	reset_signals();
 	/* The very file that we run, whatever has its name by now. */
 	execveat(spec->n_fds, "", launch_argv, env, AT_EMPTY_PATH);
 	_exit(126);
@@ -275,8 +293,9 @@ proc_spawn(struct event_base *base, const struct proc_spec *spec, proc_exit_fn *
 {
 	_cleanup_strv_ struct strv argv = {0};
 	char *const env[] = {NULL};
+	sigset_t all, before;
 	int pidfd = -1;
-	pid_t pid;
+	pid_t self = getpid(), pid;
 
 	if (program_fd < 0)
 		proc_init();
@@ -290,13 +309,16 @@ proc_spawn(struct event_base *base, const struct proc_spec *spec, proc_exit_fn *
 	strv_add(&argv, "--");
 	for (char *const *word = spec->argv; *word; word++)
 		strv_add(&argv, *word);
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
 	pid = fork();
+	if (pid == 0)
+		child_exec(spec, program_fd, argv.items, env, self);
+	sigprocmask(SIG_SETMASK, &before, NULL);
 	if (pid < 0) {
 		cij_error_errno(err, CIJ_E_NO_RESOURCES, errno, "cannot start a process");
 		return NULL;
 	}
-	if (pid == 0)
-		child_exec(spec, program_fd, argv.items, env);
 	/* It is our child and not reaped: the pid is still its own. */
 	if (!old_kernel)
 		pidfd = proc_pidfd(pid);
@@ -370,6 +392,16 @@ proc_has_option(pid_t pid, const char *option, const char *word)
 		behind = strcmp(arg, option) == 0;
 	}
 	return false;
+}
+
+bool
+proc_is_wordless(pid_t pid)
+{
+	_cleanup_free_ char *path = str_printf("/proc/%d/cmdline", (int)pid);
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char byte;
+
+	return fd >= 0 && read(fd, &byte, 1) == 0;
 }
 
 pid_t

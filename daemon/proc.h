@@ -74,6 +74,10 @@ double proc_age_of(pid_t pid);
 /* Whether @word stands behind @option in its argument vector. */
 bool proc_has_option(pid_t pid, const char *option, const char *word);
 
+/* Whether it has no argument vector to be seen: one in the middle of exec(), a kernel's or a
+ * zombie. */
+bool proc_is_wordless(pid_t pid);
+
 /* The first process that @match accepts; 0: none. Looks through /proc: for what is rare. */
 pid_t proc_find(bool (*match)(pid_t pid, void *arg), void *arg);
 

@@ -53,7 +53,7 @@ registry_close(struct registry *registry)
 	registry->n = 0;
 	registry->closed = true;
 	for (size_t i = 0; i < n; i++)
-		guest_free(guests[i]);
+		guest_leave(guests[i]);
 	free(guests);
 }
 

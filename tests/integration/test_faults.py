@@ -487,13 +487,38 @@ def test_daemon_ends_at_each_step_of_a_start(daemon, fake, point, paused):
     daemon.ctl("kill", "g")
 
 
-@pytest.mark.parametrize("times", [12])
+def test_a_daemon_that_is_stopped_says_no_guest_is_gone(daemon, fake):
+    """What it had begun is told as what it is, to those who read the history later."""
+    daemon.folder("g", fake.config("at=greeting:sleep"))
+    starting = daemon.ctl_start("start", "g")
+    settled(daemon, "g", state="starting")
+    daemon.restart()
+    starting.communicate()
+    told = [e for e in daemon.connect().call("query-history", guests=["g"]) if e["operation"] == "guest-start"]
+    assert len(told) == 1 and "stopped meanwhile" in str(told[0]), told
+    daemon.ctl("kill", "g")
+
+
+def test_a_guest_ended_as_soon_as_begun_ends_no_daemon(daemon, fake):
+    """The signal that is for a QEMU of a moment's age."""
+    daemon.folder("g", fake.config())
+    with daemon.connect() as c:
+        for i in range(20):
+            c.send_raw('{"execute": "guest-start", "arguments": {"guest": "g"}, "id": 1}\n'
+                       '{"execute": "guest-stop", "arguments": {"guest": "g", "force_after": 0}, "id": 2}\n')
+            assert {c.read()["id"], c.read()["id"]} == {1, 2}
+    assert daemon.process.poll() is None, daemon.log_text()
+    assert settled(daemon, "g", state="stopped")["pid"] is None
+    wait_until(lambda: not children(daemon.pid), "all are reaped")
+
+
+@pytest.mark.parametrize("times", [30])
 def test_daemon_ends_at_any_moment_of_a_start(daemon, fake, times):
     """Whatever the moment: never a QEMU that nobody knows of, and a start works afterwards."""
     daemon.folder("g", fake.config())
     for i in range(times):
         starting = daemon.ctl_start("start", "g")
-        time.sleep(0.004 * i)
+        time.sleep(0.0015 * i)
         daemon.restart(signal.SIGKILL)
         starting.communicate()
         view = wait_until(lambda: (v := daemon.show("g"))["state"] in ("running", "stopped") and v, "a true state")

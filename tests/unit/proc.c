@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -133,6 +134,93 @@ signals(void **state)
 	assert_int_equal(how.code, SIGKILL);
 	assert_int_equal(proc_signal(proc, SIGKILL), -1);
 	assert_int_equal(errno, ESRCH);
+}
+
+static void
+count_signal(evutil_socket_t sig, short what, void *arg)
+{
+	++*(int *)arg;
+}
+
+static void
+a_signal_before_exec_is_none_to_us(void **state)
+{
+	int n_told = 0;
+	struct event *term = evsignal_new(loop, SIGTERM, count_signal, &n_told);
+
+	assert_int_equal(event_add(term, NULL), 0);
+	for (int i = 0; i < 50; i++) {
+		n_exits = 0;
+		spawn("exec sleep 1000");
+		assert_int_equal(proc_signal(proc, SIGTERM), 0);
+		loop_until(n_exits);
+		assert_true(how.signaled && how.code == SIGTERM);
+		proc_free(proc);
+		proc = NULL;
+	}
+	loop_settle(2);
+	assert_int_equal(n_told, 0);
+	event_free(term);
+}
+
+/* The test's pipe, and the word behind -c. */
+struct mark {
+	char script[64];
+	struct stat pipe;
+};
+
+/* As a daemon tells its guest's process from others. */
+static bool
+has_mark(pid_t pid, void *arg)
+{
+	const struct mark *mark = arg;
+	struct stat st;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/1", (int)pid);
+	return (proc_has_option(pid, "-c", mark->script) || proc_is_wordless(pid)) &&
+	       stat(path, &st) == 0 && st.st_ino == mark->pipe.st_ino &&
+	       st.st_dev == mark->pipe.st_dev;
+}
+
+static void
+found_by_its_words_or_gone_when_we_die(void **state)
+{
+	struct mark mark;
+
+	snprintf(mark.script, sizeof(mark.script), "kill -STOP $$ # %d", (int)getpid());
+	for (int i = 0; i < 100; i++) {
+		struct pollfd lives;
+		int pipes[2];
+		pid_t child, found;
+
+		assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+		child = fork();
+		if (child == 0) {
+			char *argv[] = {(char *)"/bin/sh", (char *)"-c", mark.script, NULL};
+			struct proc_spec spec = {.argv = argv,
+				.fds = {pipes[1], pipes[1], pipes[1]},
+				.n_fds = 3,
+				.cwd_fd = dir,
+				.uid = getuid(),
+				.gid = getgid()};
+			struct cij_error err;
+
+			(void)proc_spawn(loop, &spec, on_exit_, NULL, &err);
+			usleep((useconds_t)i * 20);
+			(void)raise(SIGKILL);
+		}
+		assert_int_equal(fstat(pipes[1], &mark.pipe), 0);
+		close(pipes[1]);
+		assert_int_equal(waitpid(child, NULL, 0), child);
+		found = proc_find(has_mark, &mark);
+		if (found)
+			kill(found, SIGKILL);
+		/* Its end closes the pipe: there is nothing more. */
+		lives = (struct pollfd){pipes[0], POLLIN};
+		assert_int_equal(poll(&lives, 1, LOOP_HANG_SECONDS * 1000), 1);
+		close(pipes[0]);
+	}
 }
 
 static void
@@ -427,6 +515,8 @@ main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		T(exit_codes),
 		T(signals),
+		T(a_signal_before_exec_is_none_to_us),
+		T(found_by_its_words_or_gone_when_we_die),
 		T(freed_inside_its_callback),
 		T(what_a_child_starts_with),
 		T(a_binary_that_is_not_there),
@@ -435,6 +525,7 @@ main(int argc, char **argv)
 		T(words_for_an_exit),
 		OLD(exit_codes),
 		OLD(signals),
+		OLD(a_signal_before_exec_is_none_to_us),
 		OLD(freed_inside_its_callback),
 		OLD(what_a_child_starts_with),
 		OLD(a_binary_that_is_not_there),
