@@ -12,7 +12,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static struct json_object *write_struct(const struct cij_table *table, const void *from);
+static struct json_object *write_struct(
+	const struct cij_table *table, const void *from, const void *unset);
 
 static void
 look(bool good)
@@ -35,6 +36,21 @@ check_text(const struct cij_field *f, const char *text)
 		look((n = cij_utf8_len(text, left)) > 0);
 }
 
+/* As write_struct(); what is unset is as the table has it. */
+static struct json_object *
+write_with_defaults(const struct cij_table *table, const void *from)
+{
+	_cleanup_problems_ struct cij_problems problems = {0};
+	_cleanup_json_ struct json_object *nothing = json_object_new_object();
+	_cleanup_free_ void *unset = calloc(1, table->size);
+	struct json_object *obj;
+
+	(void)cij_table_decode(table, nothing, unset, "", &problems);
+	obj = write_struct(table, from, unset);
+	cij_table_clear(table, unset);
+	return obj;
+}
+
 static struct json_object *
 write_list(const struct cij_field *f, const struct cij_list *list)
 {
@@ -52,16 +68,17 @@ write_list(const struct cij_field *f, const struct cij_list *list)
 			check_text(f, text);
 			json_object_array_add(array, json_object_new_string(text));
 		} else {
-			json_object_array_add(array,
-				write_struct(f->table, (char *)list->items + i * f->table->size));
+			json_object_array_add(
+				array, write_with_defaults(
+					       f->table, (char *)list->items + i * f->table->size));
 		}
 	}
 	return array;
 }
 
-/* What is at @at, as JSON; NULL where it was not given. */
+/* What is at @at, as JSON; NULL where it was not given, and is as it is at @unset. */
 static struct json_object *
-write_field(const struct cij_field *f, const void *at)
+write_field(const struct cij_field *f, const void *at, const void *unset)
 {
 	int64_t n;
 	double seconds;
@@ -75,23 +92,28 @@ write_field(const struct cij_field *f, const void *at)
 	case CIJ_T_INT:
 	case CIJ_T_SIZE:
 		n = *(const int64_t *)at;
-		look(n != CIJ_UNSET || !(f->flags & CIJ_F_REQUIRED));
-		if (n == CIJ_UNSET)
+		if (!(f->flags & CIJ_F_REQUIRED) && n == *(const int64_t *)unset)
 			return NULL;
 		look(n >= f->min && (f->max == 0 || n <= f->max));
 		return json_object_new_int64(n);
 	case CIJ_T_SECONDS:
 		seconds = *(const double *)at;
-		/* Not given may be told by a number that nobody can give. */
 		look(!isnan(seconds));
-		return seconds >= 0 ? json_object_new_double(seconds) : NULL;
+		if (!(f->flags & CIJ_F_REQUIRED) && seconds == *(const double *)unset)
+			return NULL;
+		look(seconds >= 0);
+		return json_object_new_double(seconds);
 	case CIJ_T_ENUM:
 		n = *(const int *)at;
+		if (!(f->flags & CIJ_F_REQUIRED) && n == *(const int *)unset)
+			return NULL;
+		look(n >= 0);
 		for (int64_t i = 0; i < n; i++)
 			look(f->names[i]);
-		return n >= 0 && f->names[n] ? json_object_new_string(f->names[n]) : NULL;
+		look(f->names[n]);
+		return json_object_new_string(f->names[n]);
 	case CIJ_T_OBJECT:
-		return write_struct(f->table, at);
+		return write_struct(f->table, at, unset);
 	case CIJ_T_LIST:
 	case CIJ_T_STRS:
 		return write_list(f, at);
@@ -103,13 +125,14 @@ write_field(const struct cij_field *f, const void *at)
 }
 
 static struct json_object *
-write_struct(const struct cij_table *table, const void *from)
+write_struct(const struct cij_table *table, const void *from, const void *unset)
 {
 	struct json_object *obj = json_object_new_object();
 
 	for (size_t i = 0; i < table->n_fields; i++) {
 		const struct cij_field *f = &table->fields[i];
-		struct json_object *value = write_field(f, (const char *)from + f->offset);
+		struct json_object *value = write_field(
+			f, (const char *)from + f->offset, (const char *)unset + f->offset);
 
 		if (value && f->type == CIJ_T_REST) {
 			json_object_object_foreach (value, name, member)
@@ -133,7 +156,7 @@ read_arguments(const struct op *op, struct json_object *json)
 
 	if (cij_table_decode(op->table, json, args, "", &problems) == 0) {
 		look(problems.n == 0);
-		understood = write_struct(op->table, args);
+		understood = write_with_defaults(op->table, args);
 	} else {
 		look(problems.n > 0);
 		cij_problems_to_error(&problems, CIJ_E_BAD_REQUEST, &err);
