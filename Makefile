@@ -136,14 +136,14 @@ check-long: check-deps ## run the tests that take minutes
 	@$(MAKE) --no-print-directory MARK=long TESTS="integration system" check-built
 	@$(MAKE) --no-print-directory fuzz
 
-fuzz: deps ## feed each parser odd input for FUZZ_SECONDS (5) each
+fuzz: deps ## feed each parser odd input for FUZZ_SECONDS (5) each, FUZZ_JOBS (1) at a time (FUZZ=NAME for some)
 	@.ci/deps clang libclang-rt-dev
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz CC=clang SAN=address,undefined,fuzzer-no-link \
 		CFLAGS="-O1 -g" WARNINGS= fuzz-built
 
 .PHONY: fuzz fuzz-built
 fuzz-built: $(fuzzers)
-	@BUILD=$(BUILD) FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh $(FUZZ)
+	@BUILD=$(BUILD) FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_JOBS=$(FUZZ_JOBS) tests/fuzz/run.sh $(FUZZ)
 
 .PHONY: check-built
 check-built: all $(units) $(tools) layers
@@ -197,7 +197,7 @@ deb: deps ## build a Debian package in build/deb
 	@BUILD=$(BUILD) systemd/debian/build.sh
 
 sources = $(wildcard include/cijqemu/*.h proto/*.[ch] daemon/*.[ch] client/*.[ch] tests/*.[ch] \
-	tests/unit/*.[ch] tests/bench/*.c tests/fuzz/*.c)
+	tests/unit/*.[ch] tests/bench/*.c tests/fuzz/*.[ch])
 fmt: ## lay the sources out by .clang-format
 	clang-format -i $(sources)
 

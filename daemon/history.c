@@ -30,6 +30,17 @@ struct history {
 	bool told; /* that it cannot be written */
 };
 
+/* What a crash of the host cut off in the middle of a line must not take the next entry with it. */
+static void
+end_line(struct history *history)
+{
+	char last;
+
+	if (history->size > 0 && pread(history->fd, &last, 1, history->size - 1) == 1 &&
+		last != '\n' && write_all(history->fd, "\n", 1) == 0)
+		history->size++;
+}
+
 static void
 open_file(struct history *history)
 {
@@ -38,6 +49,7 @@ open_file(struct history *history)
 	history->fd = openat(history->state_fd, FILE_NAME,
 		O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	history->size = history->fd >= 0 && fstat(history->fd, &st) == 0 ? st.st_size : 0;
+	end_line(history);
 }
 
 struct history *

@@ -63,8 +63,8 @@ struct nothing {
 const struct cij_table op_nothing_table = {
 	.fields = NULL, .n_fields = 0, .size = sizeof(struct nothing)};
 
-static const struct op *
-find_op(const char *name, struct cij_error *err)
+const struct op *
+op_find(const char *name, struct cij_error *err)
 {
 	const char *names[cij_array_size(ops)], *near;
 	char clean[64];
@@ -242,7 +242,7 @@ op_dispatch(struct conn *conn, struct registry *registry, const char *line, size
 	request->began = clock_mono();
 	conn_add_request(conn, request);
 	if (parse(line, len, &envelope, &request->id, &err) == 0) {
-		const struct op *op = find_op(envelope.execute, &err);
+		const struct op *op = op_find(envelope.execute, &err);
 
 		if (op) {
 			int ret;

@@ -27,6 +27,9 @@ struct op {
  */
 void op_dispatch(struct conn *conn, struct registry *registry, const char *line, size_t len);
 
+/* The operation of that name; NULL with BadRequest and the nearest one. */
+const struct op *op_find(const char *name, struct cij_error *err);
+
 /* All operations with their arguments, for 'query-operations'. */
 struct json_object *op_describe_all(void);
 

@@ -316,9 +316,11 @@ take_line(struct qmp *qmp, const char *line, size_t len)
 		len--;
 	if (len == 0 || (!qmp->greeting && take_greeting(qmp, line, len)))
 		return;
+	if (!qmp_text_is_json(line, len)) {
+		not_qmp(qmp, line, len);
+		return;
+	}
 	qmp_reply_parse(&reply, line, len);
-	if (!qmp_text_is_json(line, len))
-		reply.kind = QMP_LINE_OTHER;
 	switch (reply.kind) {
 	case QMP_LINE_RETURN:
 	case QMP_LINE_ERROR:

@@ -181,12 +181,13 @@ static bool
 skip_escape(struct reader *r)
 {
 	int code;
+	char c;
 
 	if (r->at == r->end)
 		return false;
-	if (*r->at != 'u')
-		return strchr("\"\\/bfnrt", *r->at++) != NULL;
-	r->at++;
+	c = *r->at++;
+	if (c != 'u')
+		return c && strchr("\"\\/bfnrt", c); /* strchr() finds a NUL in any text */
 	code = read_hex(r);
 	if (code >= 0xd800 && code < 0xdc00) { /* half of a pair */
 		if (!skip_char(r, '\\') || !skip_char(r, 'u'))

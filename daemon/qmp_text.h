@@ -80,7 +80,7 @@ struct qmp_reply {
 	struct span member; /* the id with its name and a comma */
 };
 
-/* Takes a line apart as far as passing it on needs. QMP_LINE_OTHER: it is no QMP. */
+/* Takes a line that is JSON apart as far as passing it on needs. QMP_LINE_OTHER: it is no QMP. */
 void qmp_reply_parse(struct qmp_reply *reply, const char *text, size_t len);
 
 /* The id as a number; -1 for none or another. */

@@ -372,16 +372,22 @@ backoff_to_json(const struct backoff *backoff)
 	return obj;
 }
 
+/* A monotonic time; 0 for what is none. */
 static double
-load_mono(struct json_object *obj, const char *name)
+mono_of(struct json_object *value)
 {
-	struct json_object *value = cij_json_get(obj, name);
 	double when = 0;
 
 	if (json_object_is_type(value, json_type_double) ||
 		json_object_is_type(value, json_type_int))
 		when = json_object_get_double(value);
 	return when > 0 && when < 1e12 ? when : 0;
+}
+
+static double
+load_mono(struct json_object *obj, const char *name)
+{
+	return mono_of(cij_json_get(obj, name));
 }
 
 static void
@@ -394,11 +400,10 @@ load_backoff(struct backoff *backoff, struct json_object *obj)
 	backoff->gave_up = cij_json_bool(obj, "gave_up", false);
 	if (!json_object_is_type(failures, json_type_array))
 		return;
-	for (size_t i = 0; i < BACKOFF_FAILURES && i < json_object_array_length(failures); i++) {
-		struct json_object *when = json_object_array_get_idx(failures, i);
-
-		if (json_object_is_type(when, json_type_double))
-			backoff->failures[i] = json_object_get_double(when);
+	for (size_t i = 0, n = 0; n < BACKOFF_FAILURES && i < json_object_array_length(failures);
+		i++) {
+		backoff->failures[n] = mono_of(json_object_array_get_idx(failures, i));
+		n += backoff->failures[n] > 0;
 	}
 }
 
@@ -496,8 +501,12 @@ load_exit(struct run *run, struct json_object *exit)
 {
 	int64_t sig = cij_json_int(exit, "signal", -1), code = cij_json_int(exit, "code", -1);
 
-	run->has_exit = sig >= 0 || code >= 0;
-	run->exit = (struct proc_exit){run->has_exit, sig >= 0, (int)(sig >= 0 ? sig : code)};
+	/* As wait(2) can tell them: another is not what happened. */
+	bool signaled = sig > 0 && sig < NSIG;
+
+	run->has_exit = signaled || (code >= 0 && code <= 255);
+	run->exit = (struct proc_exit){
+		run->has_exit, signaled, run->has_exit ? (int)(signaled ? sig : code) : 0};
 }
 
 int

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cijqemu/cleanup.h"
+#include "proto/text.h"
 
 static const struct {
 	const char *name;
@@ -29,6 +30,19 @@ static const struct {
 	[CIJ_E_FAILED] = {"Failed", 1},
 };
 
+/*
+ * Paths and words of users' go into a text: it is one line of UTF-8 all the same, and ends with a
+ * whole character where it was cut. Else the reply that has it would be no JSON.
+ */
+static void
+tidy(char *text, size_t size)
+{
+	char was[CIJ_ERROR_DESC_MAX];
+
+	memcpy(was, text, strlen(text) + 1);
+	cij_text_clean(was, text, size);
+}
+
 int
 cij_error_set(struct cij_error *err, enum cij_error_class class, const char *fmt, ...)
 {
@@ -41,6 +55,7 @@ cij_error_set(struct cij_error *err, enum cij_error_class class, const char *fmt
 	va_start(ap, fmt);
 	vsnprintf(err->desc, sizeof(err->desc), fmt, ap);
 	va_end(ap);
+	tidy(err->desc, sizeof(err->desc));
 	return -1;
 }
 
@@ -59,6 +74,7 @@ cij_error_errno(struct cij_error *err, enum cij_error_class class, int errnum, c
 	va_end(ap);
 	n = strlen(err->desc);
 	snprintf(err->desc + n, sizeof(err->desc) - n, ": %s", strerror(errnum));
+	tidy(err->desc, sizeof(err->desc));
 	return -1;
 }
 
@@ -77,6 +93,7 @@ cij_error_prefix(struct cij_error *err, const char *fmt, ...)
 	va_end(ap);
 	n = strlen(err->desc);
 	snprintf(err->desc + n, sizeof(err->desc) - n, ": %s", was);
+	tidy(err->desc, sizeof(err->desc));
 	return -1;
 }
 
@@ -90,6 +107,7 @@ cij_error_hint(struct cij_error *err, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(err->hint, sizeof(err->hint), fmt, ap);
 	va_end(ap);
+	tidy(err->hint, sizeof(err->hint));
 	return -1;
 }
 

@@ -375,7 +375,7 @@ init_struct(const struct cij_table *table, void *out)
 static const char *
 nearest_field(const struct cij_table *table, const char *word)
 {
-	const char *names[table->n_fields];
+	const char *names[table->n_fields + 1]; /* an array of none is no array in C */
 
 	for (size_t i = 0; i < table->n_fields; i++)
 		names[i] = table->fields[i].type == CIJ_T_REST ? NULL : table->fields[i].name;

@@ -119,6 +119,21 @@ defaults_stand_where_nothing_is_given(void **state)
 }
 
 static void
+a_table_of_nothing_takes_nothing(void **state)
+{
+	static const struct cij_table nothing = {.size = 1};
+	_cleanup_problems_ struct cij_problems problems = {0};
+	_cleanup_json_ struct json_object *some = json("{'guest':'g'}"), *none = json("{}");
+	char out;
+
+	assert_int_equal(cij_table_decode(&nothing, none, &out, "", &problems), 0);
+	assert_int_equal(cij_table_decode(&nothing, some, &out, "", &problems), -1);
+	assert_string_equal(problems.items[0].path, "guest");
+	assert_null(problems.items[0].hint);
+	cij_table_clear(&nothing, &out);
+}
+
+static void
 every_type_is_decoded(void **state)
 {
 	struct sample s;
@@ -360,6 +375,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(defaults_stand_where_nothing_is_given),
+		cmocka_unit_test(a_table_of_nothing_takes_nothing),
 		cmocka_unit_test(every_type_is_decoded),
 		cmocka_unit_test(numbers_of_several_spellings),
 		cmocka_unit_test(wrong_types_are_named),

@@ -9,6 +9,7 @@
 #include "cijqemu/protocol.h"
 #include "proto/addr.h"
 #include "proto/message.h"
+#include "proto/text.h"
 
 static void
 requests_and_replies(void **state)
@@ -150,6 +151,32 @@ errors_are_set_prefixed_and_cut(void **state)
 	assert_int_equal(strlen(err.hint), CIJ_ERROR_HINT_MAX - 1);
 }
 
+static void
+errors_are_one_line_of_utf8(void **state)
+{
+	char long_text[3000] = "";
+	struct cij_error err;
+
+	cij_error_set(&err, CIJ_E_BUSY, "file '%s'", "a\nb\xff\xc3\xa4\033[m");
+	assert_string_equal(err.desc, "file 'a?b?\xc3\xa4?[m'");
+	cij_error_hint(&err, "\xed\xa0\x80");
+	assert_string_equal(err.hint, "???");
+	cij_error_prefix(&err, "\t");
+	assert_string_equal(err.desc, "?: file 'a?b?\xc3\xa4?[m'");
+	cij_error_errno(&err, CIJ_E_BUSY, ENOENT, "\x80");
+	assert_string_equal(err.desc, "?: No such file or directory");
+	/* Two bytes a character, and one before them: the last one does not fit as a whole. */
+	for (size_t i = 0; i < sizeof(long_text) / 2 - 1; i++)
+		strcat(long_text, "\xc3\xa4");
+	cij_error_set(&err, CIJ_E_BUSY, "%s", long_text);
+	for (size_t n = 0, at = 0; err.desc[at]; at += n)
+		assert_true((n = cij_utf8_len(err.desc + at, strlen(err.desc + at))) > 0);
+	_cleanup_json_ struct json_object *reply = cij_message_error(&err, NULL);
+	const char *line = cij_message_line(reply, &(size_t){0});
+	_cleanup_json_ struct json_object *again = cij_json_parse(line, strlen(line), 16, NULL);
+	assert_non_null(again);
+}
+
 /* Listens at @name in the folder @dir, by its descriptor: the path may be of any length. */
 static int
 listen_in(const char *dir, const char *name)
@@ -241,6 +268,7 @@ main(void)
 		cmocka_unit_test(errors_come_back_from_replies),
 		cmocka_unit_test(exit_codes_are_the_contract),
 		cmocka_unit_test(errors_are_set_prefixed_and_cut),
+		cmocka_unit_test(errors_are_one_line_of_utf8),
 		cmocka_unit_test(paths_of_any_length_connect),
 		cmocka_unit_test(run_folders_by_user),
 		cmocka_unit_test(the_daemon_is_found_or_named),

@@ -173,6 +173,7 @@ json_is_read_strictly(void **state)
 	for (size_t i = 0; i < cij_array_size(bad); i++)
 		if (qmp_text_is_json(bad[i], strlen(bad[i])))
 			fail_msg("taken: %s", bad[i]);
+	assert_false(qmp_text_is_json("\"\\\0\"", 4));
 	for (int i = 0; i < QMP_REQUEST_DEPTH_MAX; i++)
 		strcat(deep, "[");
 	for (int i = 0; i < QMP_REQUEST_DEPTH_MAX; i++)

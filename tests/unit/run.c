@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "daemon/clock.h"
 #include "daemon/fileio.h"
 #include "daemon/run.h"
 
@@ -264,6 +265,38 @@ a_record_of_the_wrong_types_does_no_harm(void **state)
 	run_clear(&back);
 }
 
+/* How it ended, and when: numbers that no process ends with, and no clock shows, are not known. */
+static void
+a_record_of_impossible_numbers_does_no_harm(void **state)
+{
+	static const char *const exits[] = {"{\"signal\":4294967305}", "{\"signal\":0}",
+		"{\"signal\":65}", "{\"code\":256}", "{\"code\":-1}", "{\"signal\":-9}"};
+	_cleanup_free_ char *text = NULL;
+	struct run back;
+
+	make(1, 10);
+	for (size_t i = 0; i < cij_array_size(exits); i++) {
+		text = (free(text), str_printf("{\"exit\":%s}", exits[i]));
+		put("logs/0001.run.json", text);
+		assert_int_equal(run_load(dir, 1, &back), 0);
+		assert_false(back.has_exit || back.exit.known || back.exit.signaled);
+		assert_int_equal(back.exit.code, 0);
+		run_clear(&back);
+	}
+	text = (free(text),
+		str_printf("{\"boot_id\":\"%s\",\"exit\":{\"signal\":-1,\"code\":3},\"backoff\":"
+			   "{\"failures\":[-1,1e300,\"x\",7.5,9,1,2,3,4]}}",
+			clock_boot_id()));
+	put("logs/0001.run.json", text);
+	assert_int_equal(run_load(dir, 1, &back), 0);
+	assert_true(back.has_exit && !back.exit.signaled);
+	assert_int_equal(back.exit.code, 3);
+	/* No hole between those that are left: the first 0 ends them. */
+	assert_true(back.backoff.failures[0] == 7.5 && back.backoff.failures[1] == 9);
+	assert_true(back.backoff.failures[4] == 3);
+	run_clear(&back);
+}
+
 static void
 a_record_is_replaced_whole(void **state)
 {
@@ -316,6 +349,7 @@ main(void)
 		T(what_is_not_known_stays_unknown),
 		T(a_record_that_is_cut_short_is_none),
 		T(a_record_of_the_wrong_types_does_no_harm),
+		T(a_record_of_impossible_numbers_does_no_harm),
 		T(a_record_is_replaced_whole),
 		cmocka_unit_test(exits_in_json),
 	};

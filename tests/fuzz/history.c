@@ -1,0 +1,55 @@
+/*
+ * The record of who did what, as an earlier daemon left it, perhaps in the middle of a line: each
+ * line is an entry or none, and what is done next is on record whatever stands before it.
+ */
+#include "tests/fuzz/files.h"
+
+#include "daemon/history.h"
+#include "proto/json.h"
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static struct peer by = {.uid = 7, .pid = 8};
+	static char *globs[] = {"e*", "[a-f]?"};
+	struct cij_error err;
+	const struct deed deed = {
+		.by = &by, .operation = "guest-start", .guest = "emu\n", .err = &err};
+	const struct cij_list some = {globs, 2}, all = {NULL, 0};
+	int folder = files_folder();
+	struct history *history;
+	size_t limit, cut, before;
+
+	if (size < 2)
+		return 0;
+	/* Two bytes say how many are asked for, and what is in the file before. */
+	limit = data[0] % 64 + 1;
+	cut = data[1] * (size - 2) / 256;
+	files_put(folder, "history.1.jsonl", data + 2, cut);
+	files_put(folder, "history.jsonl", data + 2 + cut, size - 2 - cut);
+	cij_error_set(&err, CIJ_E_DENIED, "no\n\xff");
+	history = history_new(folder);
+	_cleanup_json_ struct json_object *was = history_read(history, &all, 10000);
+	_cleanup_json_ struct json_object *few = history_read(history, &all, limit);
+	_cleanup_json_ struct json_object *theirs = history_read(history, &some, limit);
+	before = cij_json_length(was);
+	if (cij_json_length(few) != (before < limit ? before : limit) ||
+		cij_json_length(theirs) > cij_json_length(few))
+		abort();
+	history_add(history, &deed);
+	history_free(history);
+
+	history = history_new(folder);
+	_cleanup_json_ struct json_object *is = history_read(history, &all, 10000);
+	if (cij_json_length(is) != before + 1)
+		abort();
+	for (size_t i = 0; i < before; i++)
+		if (!json_object_equal(
+			    json_object_array_get_idx(was, i), json_object_array_get_idx(is, i)))
+			abort();
+	const char *done = cij_json_str(json_object_array_get_idx(is, before), "operation");
+	if (!done || strcmp(done, "guest-start") != 0)
+		abort();
+	history_free(history);
+	return 0;
+}
