@@ -104,6 +104,10 @@ keep_last_words(struct guest *guest)
 	read_last_words(guest, last, sizeof(last));
 	if (guest->reason == GR_START_FAILED)
 		fail_start(guest);
+	else if (guest->out_of_memory == OOM_LIMIT && guest->oom.own)
+		str_replace(&guest->run.error,
+			"the out-of-memory killer ended it: it came to the memory limit of its "
+			"scope (limits.memory_max)");
 	else if (guest->out_of_memory && guest->oom.own)
 		str_replace(&guest->run.error, "the host's out-of-memory killer ended it");
 	else if (guest->out_of_memory)

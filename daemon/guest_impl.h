@@ -121,7 +121,7 @@ struct guest {
 	bool asked_stop, sent_kill; /* by us */
 	bool saw_panic, saw_guest_shutdown, saw_shutdown;
 	struct oom_group oom;
-	bool out_of_memory; /* the host's killer took it, or (not alone in its group) may have */
+	enum oom_kill out_of_memory; /* taken for that, or (not alone in its group) it seems so */
 
 	struct event *restart; /* starts it again by its policy; NULL: nothing of the kind */
 
