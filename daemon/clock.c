@@ -33,6 +33,21 @@ clock_parse(const char *text)
 	return end && !*end ? timegm(&tm) : 0;
 }
 
+static int64_t
+usec_of(clockid_t clock)
+{
+	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+int64_t
+clock_wall_ahead(void)
+{
+	return usec_of(CLOCK_REALTIME) - usec_of(CLOCK_BOOTTIME);
+}
+
 struct timeval
 clock_timeval(double seconds)
 {

@@ -3,6 +3,7 @@
 #define DAEMON_CLOCK_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/time.h>
 #include <time.h>
 
@@ -14,6 +15,12 @@ const char *clock_rfc3339(time_t when, char *buf, size_t size);
 
 /* Reads what clock_rfc3339() writes; 0 for anything else. */
 time_t clock_parse(const char *text);
+
+/*
+ * How far the wall clock is ahead of the one that is never set and goes on while the host sleeps,
+ * in microseconds: what is the same as ever until somebody sets the host's clock.
+ */
+int64_t clock_wall_ahead(void);
 
 struct timeval clock_timeval(double seconds);
 

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from harness import BUILD, ROOT, Daemon, FakeQemu, alive, wait_until
+from harness import BUILD, ROOT, Daemon, FakeQemu, alive, cpu_seconds, wait_until
 
 
 def settled(daemon, name, **wanted):
@@ -36,11 +36,6 @@ def free_ports(n):
 
 def children(pid):
     return subprocess.run(["ps", "-o", "stat=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split()
-
-
-def cpu_seconds(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # How a guest ends
