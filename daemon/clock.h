@@ -10,6 +10,14 @@
 /* Seconds since some moment; never jumps. */
 double clock_mono(void);
 
+/*
+ * A timer has told that @*until, a moment as of clock_mono(), is over. For how many seconds more
+ * nobody is to be blamed for being silent: 0 as a rule. More where the timer came too early (the
+ * loop's time was old when it was set), or so late that it was us who were away, stopped or on a
+ * host that stood still: what was said meanwhile is still to be read. @*until becomes that moment.
+ */
+double clock_grace(double *until);
+
 /* "2026-11-22T10:40:05Z". Returns @buf. */
 const char *clock_rfc3339(time_t when, char *buf, size_t size);
 

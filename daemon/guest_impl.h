@@ -111,6 +111,7 @@ struct guest {
 	struct banner *banner;
 	bool boot_seen; /* from its begin: how long it takes can be told */
 	struct event *deadline; /* of a start, a stop, or a kill, by state */
+	double deadline_at;
 	struct event *ping; /* is the monitor still alive */
 	bool pinging;
 	bool paused_start; /* leave the CPUs stopped */
