@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -27,30 +29,126 @@ cloud_wanted(const struct call *call)
 	return call_has(call, "cloud-image") || call_has(call, "box");
 }
 
-/* Runs a program to its end, its stdout into @out (-1: ours). Its stderr is the user's. */
-static int
-run(const char *const *argv, int out, struct cij_error *err)
+/* What a program that failed has said is read so far to see why. */
+#define SAID_MAX (16 * 1024)
+
+/* What is unpacked is moved in blocks of this size. */
+#define UNPACK_BLOCK (256 * 1024)
+
+/* Starts a program, its stdout and stderr into @out and @said (-1: ours). Its pid, or -1. */
+static pid_t
+start(const char *const *argv, int out, int said, struct cij_error *err)
 {
 	pid_t pid = fork();
-	int status;
 
 	if (pid < 0)
 		return cij_error_errno(err, CIJ_E_FAILED, errno, "cannot start '%s'", argv[0]);
-	if (pid == 0) {
-		if (out >= 0)
-			(void)dup2(out, STDOUT_FILENO);
-		execvp(argv[0], (char *const *)argv);
-		_exit(errno == ENOENT ? 127 : 126);
-	}
+	if (pid > 0)
+		return pid;
+	if (out >= 0)
+		(void)dup2(out, STDOUT_FILENO);
+	if (said >= 0)
+		(void)dup2(said, STDERR_FILENO);
+	/* What it says is the user's to read, and ours too. */
+	setenv("LC_ALL", "C.UTF-8", 1);
+	signal(SIGPIPE, SIG_DFL);
+	execvp(argv[0], (char *const *)argv);
+	_exit(errno == ENOENT ? 127 : 126);
+}
+
+static int
+wait_for(pid_t pid, const char *program, struct cij_error *err)
+{
+	int status;
+
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		continue;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
-		return cij_error_set(err, CIJ_E_NOT_SUPPORTED, "there is no '%s' here", argv[0]);
-	return cij_error_set(err, CIJ_E_FAILED, "'%s' failed (%s %d)", argv[0],
+		return cij_error_set(err, CIJ_E_NOT_SUPPORTED, "there is no '%s' here", program);
+	return cij_error_set(err, CIJ_E_FAILED, "'%s' failed (%s %d)", program,
 		WIFEXITED(status) ? "exit code" : "signal",
 		WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+}
+
+/* "… : No space left on device": the class and the way out are those of a full disk. */
+static int
+disk_full(int errnum, struct cij_error *err)
+{
+	char before[CIJ_ERROR_DESC_MAX];
+
+	snprintf(before, sizeof(before), "%s", err->desc);
+	cij_error_set(err, CIJ_E_NO_RESOURCES, "%s: %s", before, strerror(errnum));
+	return cij_error_hint(err, "the disk is full: make room, then try again");
+}
+
+/* Runs a program to its end. What it says on stderr the user reads too; a full disk is told as
+ * that. */
+static int
+run(const char *const *argv, struct cij_error *err)
+{
+	static const int full[] = {ENOSPC, EDQUOT};
+	_cleanup_close_ int said = memfd_create("said", MFD_CLOEXEC);
+	char text[SAID_MAX];
+	pid_t pid = start(argv, -1, said, err);
+	ssize_t n;
+	int rc;
+
+	if (pid < 0)
+		return -1;
+	rc = wait_for(pid, argv[0], err);
+	n = said < 0 ? 0 : pread(said, text, sizeof(text) - 1, 0);
+	text[n > 0 ? n : 0] = '\0';
+	fputs(text, stderr);
+	for (size_t i = 0; rc < 0 && i < cij_array_size(full); i++)
+		if (strstr(text, strerror(full[i])))
+			return disk_full(full[i], err);
+	return rc;
+}
+
+/* All that comes from @from, to @to. */
+static int
+move_all(int from, int to)
+{
+	_cleanup_free_ char *block = malloc(UNPACK_BLOCK);
+	ssize_t n;
+
+	if (!block)
+		abort();
+	while ((n = read(from, block, UNPACK_BLOCK)) != 0) {
+		if (n < 0 && errno != EINTR)
+			return -1;
+		if (n > 0 && out_write(to, block, (size_t)n) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* Runs a program that unpacks something, into @fd. Written by us: it is known why that fails. */
+static int
+unpack(const char *const *argv, int fd, struct cij_error *err)
+{
+	struct cij_error ended;
+	int pipes[2], failed = 0;
+	pid_t pid;
+
+	if (pipe2(pipes, O_CLOEXEC) < 0)
+		return cij_error_errno(err, CIJ_E_FAILED, errno, "cannot start '%s'", argv[0]);
+	pid = start(argv, pipes[1], -1, err);
+	close(pipes[1]);
+	if (pid > 0 && move_all(pipes[0], fd) < 0)
+		failed = errno;
+	close(pipes[0]);
+	if (pid < 0)
+		return -1;
+	if (!failed)
+		return wait_for(pid, argv[0], err);
+	(void)wait_for(pid, argv[0], &ended); /* nobody reads what it unpacks: it has ended */
+	if (failed != ENOSPC && failed != EDQUOT)
+		return cij_error_errno(err, CIJ_E_FAILED, failed, "cannot write");
+	cij_error_set(err, CIJ_E_NO_RESOURCES, "cannot write");
+	return disk_full(failed, err);
 }
 
 /* The full path of the file that @option names. Heap; NULL with an error. */
@@ -266,7 +364,7 @@ make_iso(const char *seed, const char *user, const char *meta, struct cij_error 
 			xorriso[12] = NULL;
 			argv = xorriso;
 		}
-		if (run(argv, -1, err) == 0)
+		if (run(argv, err) == 0)
 			return 0;
 		if (err->class != CIJ_E_NOT_SUPPORTED)
 			return -1;
@@ -341,7 +439,7 @@ make_overlay(struct call *call, const char *folder, struct cij_error *err)
 		abort();
 	return run((const char *const[]){"qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2",
 			   "-b", image, boot, size, NULL},
-		-1, err);
+		err);
 }
 
 /* boot.qcow2 out of a box: box.img in a tar archive, compressed or not. */
@@ -360,8 +458,8 @@ unpack_box(struct call *call, const char *folder, struct cij_error *err)
 	fd = open(part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 	if (fd < 0)
 		return cij_error_errno(err, CIJ_E_NO_RESOURCES, errno, "cannot write '%s'", part);
-	rc = run((const char *const[]){"tar", "-x", "-O", "-f", box, "--wildcards", "--no-anchored",
-			 "box.img", NULL},
+	rc = unpack((const char *const[]){"tar", "-x", "-O", "-f", box, "--wildcards",
+			    "--no-anchored", "box.img", NULL},
 		fd, err);
 	if (rc == 0 && !is_qcow2(part))
 		rc = cij_error_set(

@@ -5,6 +5,12 @@
 
 #include "cijqemu/cleanup.h"
 
+/* The loop is never as late as that by its own work. */
+#define LATE_SECONDS 0.5
+
+/* For what lies in a thousand sockets to be read, and for a few more questions and answers. */
+#define GRACE_SECONDS 5
+
 double
 clock_mono(void)
 {
@@ -12,6 +18,16 @@ clock_mono(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+double
+clock_grace(double *until)
+{
+	double now = clock_mono();
+
+	if (now - *until > LATE_SECONDS)
+		*until = now + GRACE_SECONDS;
+	return *until > now ? *until - now : 0;
 }
 
 const char *
@@ -31,6 +47,21 @@ clock_parse(const char *text)
 	const char *end = text ? strptime(text, "%Y-%m-%dT%H:%M:%SZ", &tm) : NULL;
 
 	return end && !*end ? timegm(&tm) : 0;
+}
+
+static int64_t
+usec_of(clockid_t clock)
+{
+	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+int64_t
+clock_wall_ahead(void)
+{
+	return usec_of(CLOCK_REALTIME) - usec_of(CLOCK_BOOTTIME);
 }
 
 struct timeval

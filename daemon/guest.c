@@ -283,7 +283,19 @@ guest_arm(struct guest *guest, double seconds)
 {
 	struct timeval tv = clock_timeval(seconds);
 
+	guest->deadline_at = clock_mono() + seconds;
 	event_add(guest->deadline, &tv);
+}
+
+/* A start is not given up because we slept. */
+static bool
+start_has_time(struct guest *guest)
+{
+	double more = clock_grace(&guest->deadline_at);
+
+	if (more > 0)
+		guest_arm(guest, more);
+	return more > 0;
 }
 
 static void
@@ -295,6 +307,8 @@ on_deadline(evutil_socket_t fd, short what, void *arg)
 		guest_ended(guest, GE_EXIT);
 	else if (guest->adopt_done)
 		guest_adopt_overdue(guest);
+	else if (guest->state == GS_STARTING && start_has_time(guest))
+		return;
 	else if (guest->state == GS_STARTING && guest->adopting)
 		guest_adopt_deadline(guest);
 	else if (guest->state == GS_STARTING)

@@ -1,6 +1,7 @@
 /* The end of a run: why it came, its last words, its record. */
 #include "daemon/guest_impl.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
 
@@ -81,8 +82,15 @@ fail_start(struct guest *guest)
 	if (guest->start_err.class == CIJ_E_NONE)
 		cij_error_set(&guest->start_err, CIJ_E_QEMU_FAILED, "QEMU ended (%s)",
 			proc_exit_text(&guest->run.exit, how, sizeof(how)));
-	if (*last && !ended_by_us)
-		cij_error_set(&guest->start_err, CIJ_E_QEMU_FAILED, "%s", last);
+	if (*last && !ended_by_us) {
+		bool full = strstr(last, strerror(ENOSPC)) || strstr(last, strerror(EDQUOT));
+
+		cij_error_set(&guest->start_err, full ? CIJ_E_NO_RESOURCES : CIJ_E_QEMU_FAILED,
+			"%s", last);
+		if (full)
+			cij_error_hint(
+				&guest->start_err, "the disk is full: make room, then try again");
+	}
 	str_replace(&guest->run.error, guest->start_err.desc);
 	cij_error_prefix(&guest->start_err, "guest '%s' did not start", guest->name);
 }
@@ -96,6 +104,10 @@ keep_last_words(struct guest *guest)
 	read_last_words(guest, last, sizeof(last));
 	if (guest->reason == GR_START_FAILED)
 		fail_start(guest);
+	else if (guest->out_of_memory == OOM_LIMIT && guest->oom.own)
+		str_replace(&guest->run.error,
+			"the out-of-memory killer ended it: it came to the memory limit of its "
+			"scope (limits.memory_max)");
 	else if (guest->out_of_memory && guest->oom.own)
 		str_replace(&guest->run.error, "the host's out-of-memory killer ended it");
 	else if (guest->out_of_memory)

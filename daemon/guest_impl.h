@@ -111,6 +111,7 @@ struct guest {
 	struct banner *banner;
 	bool boot_seen; /* from its begin: how long it takes can be told */
 	struct event *deadline; /* of a start, a stop, or a kill, by state */
+	double deadline_at;
 	struct event *ping; /* is the monitor still alive */
 	bool pinging;
 	bool paused_start; /* leave the CPUs stopped */
@@ -121,7 +122,7 @@ struct guest {
 	bool asked_stop, sent_kill; /* by us */
 	bool saw_panic, saw_guest_shutdown, saw_shutdown;
 	struct oom_group oom;
-	bool out_of_memory; /* the host's killer took it, or (not alone in its group) may have */
+	enum oom_kill out_of_memory; /* taken for that, or (not alone in its group) it seems so */
 
 	struct event *restart; /* starts it again by its policy; NULL: nothing of the kind */
 

@@ -317,7 +317,8 @@ guest_on_exit(void *arg, const struct proc_exit *how)
 	struct guest *guest = arg;
 
 	guest->exited = true;
-	guest->out_of_memory = may_be_out_of_memory(guest, how) && oom_happened(&guest->oom);
+	guest->out_of_memory = may_be_out_of_memory(guest, how) ? oom_happened(&guest->oom)
+								: OOM_NO;
 	guest->run.has_exit = how->known;
 	guest->run.exit = *how;
 	if (!guest->qmp)

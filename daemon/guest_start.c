@@ -276,7 +276,8 @@ begin_run(struct guest *guest, char *qemu, const struct peer *by, bool automatic
 	guest->exited = guest->qmp_over = false;
 	guest->asked_stop = guest->sent_kill = false;
 	guest->saw_panic = guest->saw_guest_shutdown = guest->saw_shutdown = false;
-	guest->out_of_memory = guest->folder_gone = false;
+	guest->folder_gone = false;
+	guest->out_of_memory = OOM_NO;
 	guest->resets = guest->quick_resets = 0;
 	guest->reset_at = 0;
 	guest->start_at = clock_mono();

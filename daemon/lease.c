@@ -11,8 +11,10 @@
 #include "daemon/users.h"
 #include "proto/json.h"
 
-/* Ends are by the wall clock, which may be set and does not run in sleep: looked at so often. */
+/* Timers do not run while the host sleeps, and the wall clock may be set: looked at so often. */
 #define LOOK_SECONDS_MAX 30
+
+#define USEC 1000000
 
 static void on_timer(evutil_socket_t fd, short what, void *arg);
 
@@ -41,6 +43,31 @@ entry_new(struct leases *leases)
 		abort();
 	LIST_INSERT_HEAD(&leases->entries, entry, link);
 	return entry;
+}
+
+/*
+ * Ends are told by the wall clock, and are so much time away as was asked for: a clock that is put
+ * right ends nobody's lease (and formats nobody's drives), nor does it make one last for hours.
+ */
+time_t
+lease_now(struct leases *leases)
+{
+	int64_t off = clock_wall_ahead() - leases->wall_ahead;
+	struct lease_entry *entry;
+
+	/* A clock that is corrected bit by bit comes to a second in the end, too. */
+	if (off >= USEC || off <= -USEC) {
+		int64_t by = (off + (off > 0 ? USEC / 2 : -USEC / 2)) / USEC;
+
+		leases->wall_ahead += by * USEC;
+		LIST_FOREACH (entry, &leases->entries, link)
+			lease_page_shift(&entry->page, by);
+		if (!LIST_EMPTY(&leases->entries))
+			log_notice("the host's clock was set by %+lld s: leases end when as much "
+				   "time is over as before",
+				(long long)by);
+	}
+	return time(NULL);
 }
 
 /* Processes */
@@ -90,7 +117,7 @@ save(const struct leases *leases)
 	LIST_FOREACH (entry, &leases->entries, link)
 		if (!lease_page_is_blank(&entry->page))
 			json_object_array_add(pages, lease_page_to_json(&entry->page));
-	lease_file_write(leases->state_fd, pages);
+	lease_file_write(leases->state_fd, pages, leases->wall_ahead);
 }
 
 void
@@ -116,7 +143,7 @@ lease_tell(const struct lease_entry *entry, const char *what, const struct lease
 static void
 arm(struct lease_entry *entry)
 {
-	int64_t left = lease_page_next_change(&entry->page, time(NULL));
+	int64_t left = lease_page_next_change(&entry->page, lease_now(entry->leases));
 	struct timeval tv = {0};
 
 	if (left < 0) {
@@ -140,7 +167,7 @@ lease_grant(struct lease_entry *entry, struct lease_terms *terms, int pidfd, con
 {
 	struct leases *leases = entry->leases;
 
-	lease_page_grant(&entry->page, terms, time(NULL));
+	lease_page_grant(&entry->page, terms, lease_now(leases));
 	watch(entry, pidfd);
 	lease_tell(
 		entry, what, &entry->page.holder, entry->page.holder.uid, entry->page.holder.why);
@@ -155,7 +182,7 @@ serve(struct lease_entry *entry)
 	struct lease_place *place;
 
 	entry->serving++;
-	lease_page_prune(&entry->page, time(NULL));
+	lease_page_prune(&entry->page, lease_now(entry->leases));
 	while ((place = lease_page_next(&entry->page))) {
 		struct lease_waiter *waiter = place->waiter, one = *waiter;
 		struct lease_terms terms = place->terms;
@@ -209,7 +236,8 @@ lease_look(struct lease_entry *entry)
 {
 	if (entry->page.held && lease_process_ended(entry->pidfd))
 		lease_end(entry, "process-ended", entry->page.holder.uid, NULL);
-	else if (entry->page.held && entry->page.until && time(NULL) >= entry->page.until)
+	else if (entry->page.held && entry->page.until &&
+		 lease_now(entry->leases) >= entry->page.until)
 		lease_end(entry, "expired", entry->page.holder.uid, NULL);
 }
 
@@ -274,15 +302,17 @@ load(struct leases *leases)
 {
 	_cleanup_json_ struct json_object *pages = NULL;
 	bool same_boot;
+	time_t now;
 	size_t n;
 
-	pages = lease_file_read(leases->state_fd, &same_boot);
+	leases->wall_ahead = clock_wall_ahead();
+	pages = lease_file_read(leases->state_fd, &same_boot, &leases->wall_ahead);
+	now = time(NULL) - (clock_wall_ahead() - leases->wall_ahead) / USEC;
 	n = pages ? json_object_array_length(pages) : 0;
 	for (size_t i = 0; i < n; i++) {
 		struct lease_entry *entry = entry_new(leases);
 
-		if (lease_page_from_json(
-			    &entry->page, json_object_array_get_idx(pages, i), time(NULL))) {
+		if (lease_page_from_json(&entry->page, json_object_array_get_idx(pages, i), now)) {
 			find_process(entry, same_boot);
 			continue;
 		}

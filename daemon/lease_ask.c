@@ -54,7 +54,7 @@ note_loss(struct lease_entry *entry, const struct lease_terms *taker)
 	page->lost.known = true;
 	page->lost.uid = page->holder.uid;
 	page->lost.by = taker->uid;
-	page->lost.when = time(NULL);
+	page->lost.when = lease_now(entry->leases);
 	str_replace(&page->lost.why, taker->why);
 	lease_tell(entry, "stolen", &page->holder, taker->uid, taker->why);
 }
@@ -101,7 +101,7 @@ static int
 ask(struct lease_entry *entry, const struct lease_wish *wish, struct lease_terms *terms, int *pidfd,
 	lease_done_fn *done, void *arg, struct cij_error *err)
 {
-	switch (lease_page_ask(&entry->page, terms, time(NULL))) {
+	switch (lease_page_ask(&entry->page, terms, lease_now(entry->leases))) {
 	case LEASE_ALREADY:
 		return LEASE_KEPT;
 	case LEASE_YES:
@@ -138,7 +138,7 @@ lease_acquire(struct leases *leases, const char *guest, const struct lease_wish 
 		terms.why = str_copy(wish->why);
 	entry = lease_entry_of(leases, guest);
 	lease_look(entry);
-	lease_page_prune(&entry->page, time(NULL));
+	lease_page_prune(&entry->page, lease_now(entry->leases));
 	ret = ask(entry, wish, &terms, &pidfd, done, arg, err);
 	lease_terms_clear(&terms);
 	lease_settle(entry);

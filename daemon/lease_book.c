@@ -41,6 +41,26 @@ lease_page_clear(struct lease_page *page)
 	*page = (struct lease_page){0};
 }
 
+static void
+shift(time_t *when, int64_t seconds)
+{
+	if (*when)
+		*when += seconds;
+}
+
+void
+lease_page_shift(struct lease_page *page, int64_t seconds)
+{
+	struct lease_place *place;
+
+	shift(&page->since, seconds);
+	shift(&page->until, seconds);
+	if (page->lost.known)
+		shift(&page->lost.when, seconds);
+	TAILQ_FOREACH (place, &page->queue, link)
+		shift(&place->gone, seconds);
+}
+
 bool
 lease_page_is_blank(const struct lease_page *page)
 {

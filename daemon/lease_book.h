@@ -62,6 +62,8 @@ struct lease_page {
 };
 
 void lease_page_init(struct lease_page *page, const char *guest);
+/* The wall clock was set @seconds ahead: all times move with it, so that what is left stays. */
+void lease_page_shift(struct lease_page *page, int64_t seconds);
 void lease_page_clear(struct lease_page *page);
 
 /* Whether there is nothing to remember. */

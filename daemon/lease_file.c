@@ -12,13 +12,14 @@
 #define FILE_DEPTH_MAX 8
 
 void
-lease_file_write(int state_fd, struct json_object *pages)
+lease_file_write(int state_fd, struct json_object *pages, int64_t wall_ahead)
 {
 	_cleanup_json_ struct json_object *all = json_object_new_object();
 	const char *text;
 	size_t len;
 
 	cij_json_add_str(all, "boot", clock_boot_id());
+	cij_json_add_int(all, "wall_ahead", wall_ahead);
 	json_object_object_add(all, "leases", pages);
 	text = json_object_to_json_string_length(
 		all, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE, &len);
@@ -28,7 +29,7 @@ lease_file_write(int state_fd, struct json_object *pages)
 }
 
 struct json_object *
-lease_file_read(int state_fd, bool *same_boot)
+lease_file_read(int state_fd, bool *same_boot, int64_t *wall_ahead)
 {
 	size_t len;
 	_cleanup_free_ char *text = file_read_at(state_fd, LEASE_FILE, FILE_MAX, &len, NULL);
@@ -39,6 +40,9 @@ lease_file_read(int state_fd, bool *same_boot)
 	const char *was = cij_json_str(all, "boot");
 
 	*same_boot = was && strcmp(was, clock_boot_id()) == 0;
+	/* Set while no daemon ran? Across a boot nothing but the wall clock tells. */
+	if (*same_boot)
+		*wall_ahead = cij_json_int(all, "wall_ahead", *wall_ahead);
 	if (!text)
 		return NULL;
 	if (!json_object_is_type(pages, json_type_array)) {

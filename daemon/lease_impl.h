@@ -2,6 +2,8 @@
 #ifndef DAEMON_LEASE_IMPL_H
 #define DAEMON_LEASE_IMPL_H
 
+#include <time.h>
+
 #include "daemon/lease.h"
 
 /* In the daemon's state folder. */
@@ -33,9 +35,12 @@ struct leases {
 	void *arg; /* weak */
 	LIST_HEAD(, lease_entry) entries;
 	bool closed;
+	int64_t wall_ahead; /* clock_wall_ahead() as the pages' times have it */
 };
 
 /* lease.c */
+/* The time by the wall clock. Where that was set since the last call, all pages go with it. */
+time_t lease_now(struct leases *leases);
 /* The guest's entry; NULL where nobody has, had or waits for it. */
 struct lease_entry *lease_find(const struct leases *leases, const char *guest);
 /* The same, made where there is none: give it to lease_tidy() in the end. */
@@ -64,9 +69,9 @@ int lease_process_open(pid_t pid, uid_t uid, struct lease_process *process, stru
 
 /* lease_file.c */
 /* Takes @pages, an array, over. Failures are logged. */
-void lease_file_write(int state_fd, struct json_object *pages);
+void lease_file_write(int state_fd, struct json_object *pages, int64_t wall_ahead);
 /* The pages as they were written, to be freed by the caller; NULL: none. @same_boot: since then the
  * host has not started anew, and pids still mean what they did. */
-struct json_object *lease_file_read(int state_fd, bool *same_boot);
+struct json_object *lease_file_read(int state_fd, bool *same_boot, int64_t *wall_ahead);
 
 #endif

@@ -50,14 +50,15 @@ oom_events_path(const char *proc_cgroup, const char *root)
 }
 
 int64_t
-oom_read_count(const char *path)
+oom_read_count(const char *path, const char *what)
 {
 	_cleanup_fclose_ FILE *file = path ? fopen(path, "re") : NULL;
+	size_t len = strlen(what);
 	char line[128];
 	long long n;
 
 	while (file && fgets(line, sizeof(line), file))
-		if (sscanf(line, "oom_kill %lld", &n) == 1)
+		if (strncmp(line, what, len) == 0 && sscanf(line + len, " %lld", &n) == 1)
 			return n;
 	return -1;
 }
@@ -72,7 +73,8 @@ oom_watch(struct oom_group *group, pid_t pid, const char *own)
 	oom_clear(group);
 	text = file_read_at(AT_FDCWD, name, CGROUP_TEXT_MAX, &len, NULL);
 	group->path = text ? oom_events_path(text, CGROUP_ROOT) : NULL;
-	group->before = oom_read_count(group->path);
+	group->before = oom_read_count(group->path, "oom_kill");
+	group->limit_before = oom_read_count(group->path, "oom");
 	if (!group->path)
 		return;
 	leaf = memrchr(group->path, '/', strrchr(group->path, '/') - group->path);
@@ -83,11 +85,17 @@ void
 oom_clear(struct oom_group *group)
 {
 	free(group->path);
-	*group = (struct oom_group){.before = -1};
+	*group = (struct oom_group){.before = -1, .limit_before = -1};
 }
 
-bool
+enum oom_kill
 oom_happened(const struct oom_group *group)
 {
-	return group->before >= 0 && oom_read_count(group->path) > group->before;
+	if (group->before < 0 || oom_read_count(group->path, "oom_kill") <= group->before)
+		return OOM_NO;
+	/* cgroup-v2.rst: "oom" counts in the group whose limit was reached, "oom_kill" in that of
+	 * who was killed for it. */
+	return group->limit_before >= 0 && oom_read_count(group->path, "oom") > group->limit_before
+		       ? OOM_LIMIT
+		       : OOM_HOST;
 }

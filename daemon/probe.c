@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "daemon/clock.h"
 #include "daemon/fileio.h"
 #include "daemon/log.h"
 #include "daemon/proc.h"
@@ -54,6 +55,7 @@ struct probe {
 	int cwd_fd;
 	struct trial about, kvm;
 	struct event *deadline;
+	double until; /* clock_mono() */
 	TAILQ_HEAD(, waiter) waiters;
 	struct qemu_caps caps;
 	struct cij_error err;
@@ -392,6 +394,15 @@ trial_spawn(struct trial *trial, struct cij_error *err)
 	return 0;
 }
 
+static void
+set_deadline(struct probe *probe, double seconds)
+{
+	struct timeval tv = clock_timeval(seconds);
+
+	probe->until = clock_mono() + seconds;
+	event_add(probe->deadline, &tv);
+}
+
 /* Fails into the probe's error; the probe is finished from the loop in every case. */
 static void
 trial_start(struct trial *trial)
@@ -411,16 +422,22 @@ trial_start(struct trial *trial)
 		trial->probe->err = err;
 	trial_clear(trial);
 	/* The deadline, brought forward, ends what else there is. */
-	event_add(trial->probe->deadline, &(struct timeval){0, 0});
+	set_deadline(trial->probe, 0);
 }
 
 static void
 on_probe_deadline(evutil_socket_t fd, short what, void *arg)
 {
 	struct probe *probe = arg;
+	double more;
 
 	if (probe->about.over && probe->kvm.over) {
 		probe_finish(probe);
+		return;
+	}
+	more = clock_grace(&probe->until);
+	if (more > 0) {
+		set_deadline(probe, more);
 		return;
 	}
 	/* Killed: their exits finish the probe. */
@@ -500,7 +517,7 @@ probe_ask(struct probes *probes, const char *qemu, uid_t uid, gid_t gid, int cwd
 	}
 	probe = probe_new(probes, qemu, uid, gid, cwd_fd, &st);
 	TAILQ_INSERT_TAIL(&probe->waiters, waiter, link);
-	event_add(probe->deadline, &(struct timeval){PROBE_SECONDS, 0});
+	set_deadline(probe, PROBE_SECONDS);
 	trial_start(&probe->about);
 	if (access("/dev/kvm", F_OK) == 0) {
 		trial_start(&probe->kvm);

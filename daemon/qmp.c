@@ -66,8 +66,15 @@ on_deadline(evutil_socket_t fd, short what, void *arg)
 	qmp_reply_fn *reply = command->reply;
 	qmp_raw_fn *raw = command->raw;
 	void *reply_arg = command->arg;
+	double more = clock_grace(&command->until);
 	struct cij_error err;
 
+	if (more > 0) {
+		struct timeval tv = clock_timeval(more);
+
+		event_add(command->deadline, &tv);
+		return;
+	}
 	enter(qmp);
 	cij_error_set(&err, CIJ_E_TIMEOUT, "QEMU's monitor did not answer in time");
 	if (command->is_sent) { /* stays, so that a late answer is known for what it is */
@@ -114,6 +121,7 @@ qmp_command_new(struct qmp_lane *lane, struct span name, struct span arguments, 
 		command->deadline = evtimer_new(lane->qmp->base, on_deadline, command);
 		if (!command->deadline)
 			abort();
+		command->until = clock_mono() + seconds;
 		event_add(command->deadline, &tv);
 	}
 	TAILQ_INSERT_TAIL(&lane->waiting, command, link);

@@ -15,6 +15,7 @@ struct command {
 	qmp_raw_fn *raw;
 	void *arg; /* weak */
 	struct event *deadline;
+	double until; /* clock_mono(), where there is a deadline */
 	int id; /* what QEMU was told; 0: none, and its answer has none */
 	bool has_id; /* the client's own has one */
 	bool is_sent;

@@ -6,6 +6,21 @@ from harness import BUILD_GUEST, Daemon, FakeQemu, Tiny, build_guest
 from sshd import Sshd
 
 
+@pytest.fixture
+def tally(record_property):
+    """Takes a line of what a test has counted: they are printed at the end, whoever ran the test."""
+    return lambda text: record_property("tally", text)
+
+
+def pytest_terminal_summary(terminalreporter):
+    lines = [(report.nodeid, value) for report in terminalreporter.getreports("passed") if report.when == "call"
+             for name, value in report.user_properties if name == "tally"]
+    if lines:
+        terminalreporter.section("counted")
+    for nodeid, value in lines:
+        terminalreporter.write_line(f"{nodeid.rpartition('/')[2]}: {value}")
+
+
 @pytest.fixture(scope="session")
 def tiny():
     if not os.environ.get("CIJ_GUEST_BUILT"):

@@ -42,6 +42,11 @@ def alive(pid):
         return False
 
 
+def cpu_seconds(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Lines:
     """A connection to a socket of the daemon's, line by line. A socket that is connected already will do, too."""
 

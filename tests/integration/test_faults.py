@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from harness import BUILD, Daemon, FakeQemu, alive, wait_until
+from harness import BUILD, ROOT, Daemon, FakeQemu, alive, cpu_seconds, wait_until
 
 
 def settled(daemon, name, **wanted):
@@ -36,11 +36,6 @@ def free_ports(n):
 
 def children(pid):
     return subprocess.run(["ps", "-o", "stat=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split()
-
-
-def cpu_seconds(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # How a guest ends
@@ -96,6 +91,34 @@ def test_guest_powers_off_and_reboots_itself(daemon, tiny):
     daemon.ctl("exec", "g", "--", "setsid sh -c 'sleep 0.3; poweroff -f' >/dev/null 2>&1 </dev/null &")
     view = settled(daemon, "g", state="stopped")
     assert (view["reason"], view["exit"], view["restart_in_s"]) == ("guest-shutdown", {"code": 0}, None)
+
+
+def test_guest_goes_on_as_another_kernel(daemon, tiny, tmp_path):
+    """kexec: no reset that QEMU would tell of, and no failure; the same run, console and port go on."""
+    subprocess.run(["cc", "-static", "-O2", "-o", tmp_path / "kexec", ROOT / "tests/guest/kexec.c"], check=True)
+    folder = daemon.folder("g", {**tiny.config, "memory": "384M", "restart": "always",
+                                 "devices": [{"id": "nvme0", "type": "nvme", "size": "64M"}]})
+    # What it needs comes on a drive, at each 24 MiB: SSH would take longer than the boot.
+    with open(folder / "nvme0.img", "wb") as drive:
+        for i, file in enumerate((tiny.dir / "bzImage", tiny.dir / "initrd.img", tmp_path / "kexec")):
+            assert os.stat(file).st_size < 24 << 20
+            drive.seek(i * 24 << 20)
+            drive.write(file.read_bytes())
+        drive.truncate(64 << 20)
+    daemon.ctl("start", "g", "--wait=ssh")
+    before = daemon.show("g")
+    boot_id = daemon.ctl("exec", "g", "--", "cat /proc/sys/kernel/random/boot_id").stdout
+    daemon.ctl("exec", "g", "--", "cd /tmp; for i in 0 1 2; do dd if=/dev/nvme0n1 of=$i bs=1M skip=$((i * 24)) count=24; "
+               "done; chmod +x 2; ./2 0 1 console=ttyS0")
+    log = folder / "logs/0001.out"
+    wait_until(lambda: log.read_bytes().count(b"tiny guest ready") == 2, "the other kernel is up")
+    assert daemon.ctl("exec", "g", "--", "cat /proc/sys/kernel/random/boot_id").stdout != boot_id
+    view = daemon.show("g")
+    assert {k: view[k] for k in ("state", "pid", "run", "ssh", "restarts", "resets", "hung", "reset_loop")} == {
+        **{k: before[k] for k in ("state", "pid", "run", "ssh")}, "restarts": 0, "resets": 0, "hung": False,
+        "reset_loop": False}
+    daemon.ctl("stop", "g")
+    assert daemon.show("g")["reason"] == "stopped"
 
 
 def test_reset_loop(daemon, tiny):

@@ -196,7 +196,7 @@ def open_path():
 
 
 @pytest.mark.parametrize("owner", [None, pytest.param(OWNER, marks=root_only)])
-def test_storm(open_path, owner):
+def test_storm(open_path, owner, tally):
     """@owner: whose guests there are at first, beside root's; None: the daemon's own user's."""
     print(f"STORM_SEED={SEED} repeats it")
     fake = FakeQemu(open_path / "qemu")
@@ -233,7 +233,7 @@ def test_storm(open_path, owner):
             t.join(HANG)
             assert not t.is_alive()
         assert not storm.broken, storm.broken
-        print(f"{storm.asked} asked; of the answers read: {dict(storm.answers)}")
+        tally(f"seed {SEED}, {storm.asked} asked; of the answers read: {dict(storm.answers)}")
         assert daemon.process.poll() is None, daemon.log_text()[-5000:]
         told_states_are_true(daemon)
         daemon.ctl("-q", "kill", "--all", code=None)

@@ -214,6 +214,30 @@ a_file_that_makes_no_sense(void **state)
 }
 
 static void
+goes_with_a_clock_that_is_set(void **state)
+{
+	struct lease_page page;
+
+	lease_page_init(&page, "g");
+	grant(&page, ANNA, 60, 0);
+	join(&page, BOB)->gone = NOW;
+	for (int64_t by = -7200; by <= 7200; by += 14400) {
+		lease_page_shift(&page, by);
+		assert_int_equal(lease_page_next_change(&page, NOW + by), 30);
+		assert_int_equal(page.until - page.since, 60);
+		lease_page_shift(&page, -by);
+	}
+	assert_int_equal(page.until, NOW + 60);
+	lease_page_clear(&page);
+	/* What has no end has none by any clock. */
+	lease_page_init(&page, "g");
+	grant(&page, ANNA, 0, 5);
+	lease_page_shift(&page, 7200);
+	assert_int_equal(page.until, 0);
+	lease_page_clear(&page);
+}
+
+static void
 blank_pages(void **state)
 {
 	struct lease_page page;
@@ -240,6 +264,7 @@ main(void)
 		cmocka_unit_test(a_refusal_says_all),
 		cmocka_unit_test(the_file_holds_it_all),
 		cmocka_unit_test(a_file_that_makes_no_sense),
+		cmocka_unit_test(goes_with_a_clock_that_is_set),
 		cmocka_unit_test(blank_pages),
 	};
 

@@ -52,8 +52,10 @@ finds_the_file(void **state)
 	_cleanup_free_ char *b = oom_events_path(
 		"5:cpu:/\n4:rdma,memory:/lab\n0::/nowhere\n", root);
 	assert_string_equal(b, v1);
-	assert_int_equal(oom_read_count(v2), 2);
-	assert_int_equal(oom_read_count(v1), 7);
+	assert_int_equal(oom_read_count(v2, "oom_kill"), 2);
+	assert_int_equal(oom_read_count(v1, "oom_kill"), 7);
+	assert_int_equal(oom_read_count(v2, "oom"), 1);
+	assert_int_equal(oom_read_count(v1, "oom"), -1);
 }
 
 static void
@@ -63,23 +65,42 @@ knows_what_it_does_not_know(void **state)
 
 	assert_null(oom_events_path("", root));
 	assert_null(oom_events_path("garbage\n1:memory\n::::\n0::/gone\n", root));
-	assert_int_equal(oom_read_count(NULL), -1);
-	assert_int_equal(oom_read_count("/nowhere"), -1);
-	assert_false(oom_happened(&none));
+	assert_int_equal(oom_read_count(NULL, "oom_kill"), -1);
+	assert_int_equal(oom_read_count("/nowhere", "oom_kill"), -1);
+	assert_int_equal(oom_happened(&none), OOM_NO);
 }
 
 static void
 sees_a_kill(void **state)
 {
-	struct oom_group group = {
-		.path = str_printf("%s/a.slice/g.scope/memory.events", root), .before = 2};
+	struct oom_group group = {.path = str_printf("%s/a.slice/g.scope/memory.events", root),
+		.before = 2,
+		.limit_before = 1};
 
-	put("a.slice/g.scope/memory.events", "oom_kill 2\n");
-	assert_false(oom_happened(&group));
-	put("a.slice/g.scope/memory.events", "oom_kill 3\n");
-	assert_true(oom_happened(&group));
+	put("a.slice/g.scope/memory.events", "oom 1\noom_kill 2\noom_group_kill 0\n");
+	assert_int_equal(oom_happened(&group), OOM_NO);
+	put("a.slice/g.scope/memory.events", "oom 1\noom_kill 3\noom_group_kill 0\n");
+	assert_int_equal(oom_happened(&group), OOM_HOST);
+	put("a.slice/g.scope/memory.events", "oom 2\noom_kill 3\noom_group_kill 0\n");
+	assert_int_equal(oom_happened(&group), OOM_LIMIT);
+	/* The limit was in the way, and nobody was killed for it. */
+	put("a.slice/g.scope/memory.events", "oom 9\noom_kill 2\noom_group_kill 9\n");
+	assert_int_equal(oom_happened(&group), OOM_NO);
 	oom_clear(&group);
-	assert_false(oom_happened(&group));
+	assert_int_equal(oom_happened(&group), OOM_NO);
+}
+
+/* v1 does not tell whose limit it was. */
+static void
+sees_a_kill_of_v1(void **state)
+{
+	struct oom_group group = {.path = str_printf("%s/memory/lab/memory.oom_control", root),
+		.before = 7,
+		.limit_before = -1};
+
+	put("memory/lab/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 8\n");
+	assert_int_equal(oom_happened(&group), OOM_HOST);
+	oom_clear(&group);
 }
 
 int
@@ -89,6 +110,7 @@ main(void)
 		cmocka_unit_test(finds_the_file),
 		cmocka_unit_test(knows_what_it_does_not_know),
 		cmocka_unit_test(sees_a_kill),
+		cmocka_unit_test(sees_a_kill_of_v1),
 	};
 
 	return cmocka_run_group_tests(tests, make_root, remove_root);
