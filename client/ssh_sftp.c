@@ -164,6 +164,7 @@ sftp_stat_now(struct sftp *s, const char *path, bool follow, struct sftp_attrs *
 	struct one one = {0};
 	char clean[256];
 
+	ssh_link_extend(s->link);
 	sftp_stat_async(s, path, follow, on_one, &one);
 	if (wait_for(s, &one.done, "looking at a file", err) < 0)
 		return -1;

@@ -52,6 +52,7 @@ listen_to(struct ssh_stream *s, int is_stderr)
 int
 ssh_stream_open(struct ssh_stream *s, struct copy *copy, const char *line, struct cij_error *err)
 {
+	ssh_link_extend(&copy->link);
 	*s = (struct ssh_stream){.copy = copy, .channel = ssh_link_channel(&copy->link, err)};
 	if (!s->channel)
 		return -1;
