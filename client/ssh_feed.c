@@ -6,9 +6,6 @@
 /* More output than this is none of ours. */
 #define RUN_OUTPUT_MAX (16 * 1024 * 1024)
 
-/* What is sent to one at a time: as much as libssh puts into a packet. */
-#define HELPER_BLOCK (32 * 1024)
-
 /* A helper command in the guest: what it is fed and what it has said. */
 struct helper {
 	ssh_channel channel;
@@ -28,7 +25,7 @@ helper_step(struct ssh_link *l, struct helper *h, struct cij_error *err)
 	while (h->in_left > 0 && ssh_channel_window_size(h->channel) > 0 &&
 		!(ssh_get_poll_flags(l->session) & SSH_WRITE_PENDING)) {
 		n = ssh_channel_write(
-			h->channel, h->in, h->in_left < HELPER_BLOCK ? h->in_left : HELPER_BLOCK);
+			h->channel, h->in, h->in_left < SSH_BLOCK ? h->in_left : SSH_BLOCK);
 		if (n <= 0)
 			break;
 		h->in += n;

@@ -10,6 +10,12 @@
 /* How long an attempt may take, unless --timeout says otherwise. */
 #define SSH_SECONDS 30
 
+/*
+ * What is sent at a time goes into one packet: OpenSSH takes 32768 bytes, dropbear 32759, of which
+ * libssh leaves 10 free. What is more would go into a small packet of its own, behind each.
+ */
+#define SSH_BLOCK (32 * 1024 - 64)
+
 struct ssh_link {
 	ssh_session session; /* non-blocking */
 	ssh_channel channel; /* the main channel, open; or NULL */
