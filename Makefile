@@ -133,6 +133,7 @@ check: check-deps ## run all tests
 	@$(MAKE) --no-print-directory check-built
 
 check-long: check-deps ## run the tests that take minutes
+	@.ci/deps dosfstools fdisk genext2fs mmdebstrap mtools syslinux syslinux-common
 	@$(MAKE) --no-print-directory MARK=long TESTS="integration system" check-built
 	@$(MAKE) --no-print-directory fuzz
 

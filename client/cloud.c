@@ -304,7 +304,10 @@ write_document(int dir, const char *name, const char *heading, struct json_objec
 	return 0;
 }
 
-/* cloud-init's "user-data": who is let in. */
+/*
+ * cloud-init's "user-data": who is let in. Nothing of passwords: nobody has one, and to change what
+ * sshd thinks of them cloud-init restarts it, when people are in already.
+ */
 static struct json_object *
 user_data(const char *user, const char *key)
 {
@@ -322,7 +325,6 @@ user_data(const char *user, const char *key)
 	json_object_array_add(users, one);
 	json_object_object_add(doc, "users", users);
 	cij_json_add_bool(doc, "disable_root", false);
-	cij_json_add_bool(doc, "ssh_pwauth", false);
 	return doc;
 }
 

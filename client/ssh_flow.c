@@ -4,8 +4,10 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include "client/ssh_link.h"
+
 /* Bytes under way in each direction. */
-#define FLOW_BYTES (64 * 1024)
+#define FLOW_BYTES (2 * SSH_BLOCK)
 
 struct flow {
 	bool closed; /* nothing more comes in */

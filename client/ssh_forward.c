@@ -158,7 +158,7 @@ conn_step(struct forward *f, struct conn *c)
 			return false;
 		if (rc != SSH_OK) {
 			out_note("%s: port %d in the guest: %s", f->call->guest, c->port,
-				ssh_get_error(f->link.session));
+				ssh_link_reason(&f->link));
 			conn_free(f, c);
 			return false;
 		}

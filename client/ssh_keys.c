@@ -130,7 +130,7 @@ try_loaded(struct ssh_link *l, ssh_key loaded, const char *name, struct tried *t
 		return err->class != CIJ_E_NONE ? -1 : ssh_link_failed(l, "logging in", err);
 	if (err->class == CIJ_E_TIMEOUT)
 		return -1;
-	note(tried, "key %s is refused", name);
+	note(tried, rc == SSH_AUTH_PARTIAL ? "key %s is not enough" : "key %s is refused", name);
 	return 0;
 }
 
@@ -217,7 +217,8 @@ try_password(struct ssh_link *l, const char *user, struct tried *tried, struct c
 	int rc = SSH_AUTH_DENIED;
 
 	snprintf(question, sizeof(question), "%s@%s's password: ", user, l->guest);
-	for (int i = 0; i < PASSWORD_TRIES && rc != SSH_AUTH_SUCCESS; i++) {
+	for (int i = 0; i < PASSWORD_TRIES && rc != SSH_AUTH_SUCCESS && rc != SSH_AUTH_PARTIAL;
+		i++) {
 		if (ssh_ask(l, question, false, secret, sizeof(secret)) < 0)
 			break;
 		rc = TRY(l, ssh_userauth_password(l->session, NULL, secret), err);
@@ -229,7 +230,8 @@ try_password(struct ssh_link *l, const char *user, struct tried *tried, struct c
 		return 1;
 	if (rc == SSH_AUTH_ERROR)
 		return err->class != CIJ_E_NONE ? -1 : ssh_link_failed(l, "logging in", err);
-	note(tried, "no password that it takes");
+	note(tried,
+		rc == SSH_AUTH_PARTIAL ? "a password is not enough" : "no password that it takes");
 	return 0;
 }
 
@@ -250,8 +252,10 @@ try_questions(struct ssh_link *l, struct tried *tried, struct cij_error *err)
 					l->session, q, &echo);
 
 				if (ssh_ask(l, prompt ? prompt : "? ", echo, answer,
-					    sizeof(answer)) < 0)
+					    sizeof(answer)) < 0) {
+					note(tried, "it asks questions, and nobody answers");
 					return 0;
+				}
 				(void)ssh_userauth_kbdint_setanswer(l->session, q, answer);
 				explicit_bzero(answer, sizeof(answer));
 			}
@@ -286,9 +290,14 @@ ssh_keys_login(struct ssh_link *l, const char *user, const char *own, struct cij
 	if (rc == 0 && TRY(l, ssh_userauth_none(l->session, NULL), err) == SSH_AUTH_SUCCESS)
 		rc = 1;
 	methods = rc == 0 ? ssh_userauth_list(l->session, NULL) : 0;
-	if (rc == 0 && methods & SSH_AUTH_METHOD_PASSWORD)
+	if (rc == 0 && methods & SSH_AUTH_METHOD_PASSWORD) {
 		rc = try_password(l, user, &tried, err);
-	else if (rc == 0 && methods & SSH_AUTH_METHOD_INTERACTIVE)
+		/* Where a password is not enough, something else is asked for behind it. */
+		methods = rc == 0 ? ssh_userauth_list(l->session, NULL) : 0;
+		if (methods & SSH_AUTH_METHOD_PASSWORD)
+			methods = 0;
+	}
+	if (rc == 0 && methods & SSH_AUTH_METHOD_INTERACTIVE)
 		rc = try_questions(l, &tried, err);
 	if (rc > 0)
 		return 0;

@@ -14,6 +14,7 @@
 #include "client/host.h"
 #include "client/out.h"
 #include "client/ssh_keys.h"
+#include "client/term.h"
 #include "client/view.h"
 
 /* What the daemon needs to tell us of a time-out of its own. */
@@ -23,11 +24,9 @@
  */
 #define ASK_AGAIN_MS 1000
 
-/* More output than this of a helper command in the guest is none of ours. */
-#define RUN_OUTPUT_MAX (16 * 1024 * 1024)
-
-/* What is sent to one at a time: as much as libssh puts into a packet. */
-#define HELPER_BLOCK (32 * 1024)
+/* A guest's server that hangs up on us may be restarted at that moment, as cloud-init does it. */
+#define TRIES 6
+#define TRY_AGAIN_MS 500
 
 /* Where and as whom. */
 struct target {
@@ -37,11 +36,22 @@ struct target {
 	const char *user, *key; /* weak: owned by the reply they came in */
 };
 
+const char *
+ssh_link_reason(struct ssh_link *l)
+{
+	const char *text = ssh_get_error(l->session);
+
+	if (text && *text)
+		return text;
+	return ssh_is_connected(l->session) ? "the server gave no reason"
+					    : "the connection was lost";
+}
+
 int
 ssh_link_failed(struct ssh_link *l, const char *step, struct cij_error *err)
 {
 	return cij_error_set(err, CIJ_E_FAILED, "%s: %s at %s failed: %s", l->guest, step, l->where,
-		ssh_get_error(l->session));
+		ssh_link_reason(l));
 }
 
 int
@@ -50,6 +60,8 @@ ssh_link_wait(struct ssh_link *l, const char *step, struct cij_error *err)
 	struct pollfd wait = {.fd = ssh_get_fd(l->session), .events = POLLIN};
 	int left = clock_left(l->deadline);
 
+	if (term_caught())
+		return cij_error_set(err, CIJ_E_FAILED, "%s: interrupted", l->guest);
 	if (left == 0)
 		return cij_error_set(err, CIJ_E_TIMEOUT, "%s: %s at %s: no answer in time",
 			l->guest, step, l->where);
@@ -338,38 +350,105 @@ log_in(struct ssh_link *l, const struct target *t, struct cij_error *err)
 	return ssh_keys_login(l, t->user, t->key, err);
 }
 
-int
-ssh_link_login(struct ssh_link *l, struct call *call, struct cij_error *err)
+/* Connects to the guest's SSH server, up to the session's keys. */
+static int
+connect_guest(struct ssh_link *l, const struct target *t, struct cij_error *err)
 {
-	double seconds = call->timeout < 0 ? SSH_SECONDS : call->timeout;
-	_cleanup_link_ struct link daemon = LINK_INIT;
-	_cleanup_reply_ struct reply r = {0};
-	_cleanup_close_ int fd = -1;
-	struct target t = {0};
+	_cleanup_close_ int fd = host_active()
+					 ? host_connect_tcp(t->host, t->port, l->deadline, err)
+					 : ssh_link_tcp(l, t->host, t->port, err);
 
-	*l = (struct ssh_link){.guest = call->guest,
-		.deadline = clock_deadline(seconds),
-		.no_prompt = l->no_prompt};
-	if (ask_daemon(l, &daemon, call, &r, err) < 0 || find_target(l, &r, &t, err) < 0)
-		return -1;
-	fd = host_active() ? host_connect_tcp(t.host, t.port, l->deadline, err)
-			   : ssh_link_tcp(l, t.host, t.port, err);
 	if (fd < 0)
 		return -1;
 	l->session = ssh_new();
 	if (!l->session)
 		abort();
 	ssh_set_blocking(l->session, 0);
-	if (set_options(l, &t, fd, err) < 0)
+	if (set_options(l, t, fd, err) < 0)
 		return -1;
 	steal_fd(&fd); /* the session's from here on */
-	if (ssh_link_handshake(l, err) < 0 || check_identity(l, &daemon, call, t.run, err) < 0)
+	return ssh_link_handshake(l, err);
+}
+
+/* Whether QEMU took the connection and nobody in the guest did: a server that is just being
+ * restarted. */
+static bool
+hung_up(const struct ssh_link *l, const struct cij_error *err)
+{
+	return l->session && err->class != CIJ_E_TIMEOUT && !ssh_get_serverbanner(l->session);
+}
+
+/* Before the next try. Returns false when there is no time for it. */
+static bool
+wait_a_little(struct ssh_link *l)
+{
+	int left = clock_left(l->deadline);
+
+	if (term_caught() || (left >= 0 && left < TRY_AGAIN_MS))
+		return false;
+	(void)poll(NULL, 0, TRY_AGAIN_MS);
+	ssh_free(l->session);
+	l->session = NULL;
+	return true;
+}
+
+/* All of ssh_link_login(), by the deadline that is set. */
+static int
+login(struct ssh_link *l, struct call *call, struct cij_error *err)
+{
+	_cleanup_link_ struct link daemon = LINK_INIT;
+	_cleanup_reply_ struct reply r = {0};
+	struct target t = {0};
+
+	if (ask_daemon(l, &daemon, call, &r, err) < 0 || find_target(l, &r, &t, err) < 0)
+		return -1;
+	for (int i = 1; connect_guest(l, &t, err) < 0; i++)
+		if (i == TRIES || !hung_up(l, err) || !wait_a_little(l))
+			return -1;
+	if (check_identity(l, &daemon, call, t.run, err) < 0)
 		return -1;
 	return log_in(l, &t, err);
 }
 
-ssh_channel
-ssh_link_channel(struct ssh_link *l, struct cij_error *err)
+int
+ssh_link_login(struct ssh_link *l, struct call *call, struct cij_error *err)
+{
+	double seconds = call->timeout < 0 ? SSH_SECONDS : call->timeout;
+
+	*l = (struct ssh_link){.guest = call->guest,
+		.again = call,
+		.seconds = seconds,
+		.deadline = clock_deadline(seconds),
+		.no_prompt = l->no_prompt};
+	return login(l, call, err);
+}
+
+void
+ssh_link_extend(struct ssh_link *l)
+{
+	l->deadline = clock_deadline(l->seconds);
+}
+
+/* A new connection in place of one on which no channel could be opened; once. */
+static int
+login_again(struct ssh_link *l, struct cij_error *err)
+{
+	struct ssh_link was = *l;
+
+	ssh_link_close(l);
+	*l = (struct ssh_link){.guest = was.guest,
+		.seconds = was.seconds,
+		.deadline = was.deadline,
+		.no_prompt = was.no_prompt};
+	if (was.again->verbose)
+		out_note("%s; trying once more", err->desc);
+	err->class = CIJ_E_NONE;
+	return login(l, was.again, err);
+}
+
+/* Opens a channel on the connection that there is. */
+static ssh_channel
+open_channel(struct ssh_link *l, struct cij_error *err)
 {
 	ssh_channel channel = ssh_channel_new(l->session);
 	int rc;
@@ -385,6 +464,18 @@ ssh_link_channel(struct ssh_link *l, struct cij_error *err)
 		ssh_link_failed(l, "opening an SSH channel", err);
 	ssh_channel_free(channel);
 	return NULL;
+}
+
+ssh_channel
+ssh_link_channel(struct ssh_link *l, struct cij_error *err)
+{
+	ssh_channel channel = open_channel(l, err);
+
+	/* dropbear refuses one now and then, or hangs up, when another has just ended. */
+	if (channel || !l->again || err->class == CIJ_E_TIMEOUT || term_caught() ||
+		login_again(l, err) < 0)
+		return channel;
+	return open_channel(l, err);
 }
 
 int
@@ -405,95 +496,6 @@ ssh_link_exec(struct ssh_link *l, ssh_channel channel, const char *line, struct 
 		if (ssh_link_wait(l, "running the command", err) < 0)
 			return -1;
 	return rc == SSH_OK ? 0 : ssh_link_failed(l, "running the command", err);
-}
-
-/* A helper command in the guest: what it is fed and what it has said. */
-struct helper {
-	ssh_channel channel;
-	const char *in;
-	size_t in_left;
-	bool sent_eof;
-	char *out;
-	size_t len, size;
-};
-
-/* Sends and fetches what can be. Returns 1 when its output is at its end, 0 when not, or -1. */
-static int
-helper_step(struct ssh_link *l, struct helper *h, struct cij_error *err)
-{
-	int n;
-
-	while (h->in_left > 0 && ssh_channel_window_size(h->channel) > 0 &&
-		!(ssh_get_poll_flags(l->session) & SSH_WRITE_PENDING)) {
-		n = ssh_channel_write(
-			h->channel, h->in, h->in_left < HELPER_BLOCK ? h->in_left : HELPER_BLOCK);
-		if (n <= 0)
-			break;
-		h->in += n;
-		h->in_left -= n;
-	}
-	if (h->in_left == 0 && !h->sent_eof) {
-		ssh_channel_send_eof(h->channel);
-		h->sent_eof = true;
-	}
-	if (h->len + 1 >= h->size) {
-		h->out = realloc(h->out, h->size = h->size ? h->size * 2 : 4096);
-		if (!h->out)
-			abort();
-	}
-	n = ssh_channel_read_nonblocking(h->channel, h->out + h->len, h->size - h->len - 1, 0);
-	if (n > 0)
-		h->len += n;
-	h->out[h->len] = '\0';
-	if (h->len > RUN_OUTPUT_MAX)
-		return cij_error_set(
-			err, CIJ_E_FAILED, "%s: a command prints without end", l->guest);
-	if (n > 0)
-		return helper_step(l, h, err);
-	return n == SSH_ERROR || ssh_channel_is_eof(h->channel) ||
-	       ssh_channel_is_closed(h->channel);
-}
-
-/* The exit code, which may come behind the end of the output. */
-static int
-helper_code(struct ssh_link *l, struct helper *h, struct cij_error *err)
-{
-	int code;
-
-	while ((code = ssh_channel_get_exit_status(h->channel)) < 0) {
-		if (ssh_channel_is_closed(h->channel) || !ssh_is_connected(l->session))
-			return cij_error_set(err, CIJ_E_FAILED,
-				"%s: a command ended without an exit code", l->guest);
-		if (ssh_link_wait(l, "a command's end", err) < 0)
-			return -1;
-	}
-	/* dropbear ends a channel that is opened before it is done with another. */
-	while (!ssh_channel_is_closed(h->channel) && ssh_is_connected(l->session))
-		if (ssh_link_wait(l, "a command's end", err) < 0)
-			return -1;
-	return code;
-}
-
-int
-ssh_link_feed(struct ssh_link *l, const char *line, const char *in, size_t len, char **out,
-	struct cij_error *err)
-{
-	struct helper h = {.channel = ssh_link_channel(l, err), .in = in, .in_left = len};
-	int rc;
-
-	*out = NULL;
-	if (!h.channel)
-		return -1;
-	rc = ssh_link_exec(l, h.channel, line, err);
-	while (rc == 0 && (rc = helper_step(l, &h, err)) == 0)
-		rc = ssh_link_wait(l, "a command's output", err);
-	if (rc > 0)
-		rc = helper_code(l, &h, err);
-	if (rc >= 0)
-		*out = steal_ptr(h.out);
-	free(h.out);
-	ssh_channel_free(h.channel);
-	return rc;
 }
 
 void

@@ -145,7 +145,7 @@ ask_about_host(struct ssh_link *l, const char *print, struct cij_error *err)
 	if (ssh_ask(l, question, true, answer, sizeof(answer)) == 0 && strcmp(answer, "yes") == 0) {
 		if (ssh_session_update_known_hosts(l->session) != SSH_OK)
 			out_note("%s: its key cannot be added to known_hosts: %s", l->guest,
-				ssh_get_error(l->session));
+				ssh_link_reason(l));
 		return 0;
 	}
 	cij_error_set(err, CIJ_E_UNREACHABLE, "%s: its host key %s is not in known_hosts", l->guest,

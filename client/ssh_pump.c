@@ -18,7 +18,7 @@
 #include "client/term.h"
 
 /* As much as libssh puts into one packet, twice over. */
-#define FLOW_BYTES (64 * 1024)
+#define FLOW_BYTES (2 * SSH_BLOCK)
 
 /* What a pipe that poll() calls writable takes without blocking. */
 #define PIPE_BYTES 4096

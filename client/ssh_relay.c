@@ -163,7 +163,7 @@ next_path(struct conn *c)
 static void
 refuse(struct relay *r, struct conn *c)
 {
-	const char *why = ssh_get_error(r->link.session);
+	const char *why = ssh_link_reason(&r->link);
 	struct cij_error err = CIJ_ERROR_INIT;
 
 	if (c->request.kind == RELAY_DAEMON) {

@@ -14,9 +14,6 @@
 /* Larger ones cost fewer turns, but no more than this. */
 #define BLOCK_MAX (255 * 1024)
 
-/* As much as fits into one packet of a channel. */
-#define CHANNEL_BLOCK (32 * 1024)
-
 /* Hands one packet to whoever waits for it. */
 static void
 take_packet(struct sftp *s, const char *packet, size_t len)
@@ -80,7 +77,7 @@ flush(struct sftp *s)
 	while (s->out.len > 0 && ssh_channel_window_size(s->channel) > 0 &&
 		!(ssh_get_poll_flags(s->link->session) & SSH_WRITE_PENDING)) {
 		int n = ssh_channel_write(s->channel, s->out.data + s->out.at,
-			s->out.len < CHANNEL_BLOCK ? s->out.len : CHANNEL_BLOCK);
+			s->out.len < SSH_BLOCK ? s->out.len : SSH_BLOCK);
 
 		if (n <= 0)
 			return;
@@ -164,6 +161,7 @@ sftp_stat_now(struct sftp *s, const char *path, bool follow, struct sftp_attrs *
 	struct one one = {0};
 	char clean[256];
 
+	ssh_link_extend(s->link);
 	sftp_stat_async(s, path, follow, on_one, &one);
 	if (wait_for(s, &one.done, "looking at a file", err) < 0)
 		return -1;

@@ -6,9 +6,6 @@
 
 #include "proto/text.h"
 
-/* As much as fits into one packet of a channel. */
-#define CHANNEL_BLOCK (32 * 1024)
-
 /* libssh is asked again after this long, and the progress is shown. */
 #define WAIT_MS 100
 
@@ -52,6 +49,7 @@ listen_to(struct ssh_stream *s, int is_stderr)
 int
 ssh_stream_open(struct ssh_stream *s, struct copy *copy, const char *line, struct cij_error *err)
 {
+	ssh_link_extend(&copy->link);
 	*s = (struct ssh_stream){.copy = copy, .channel = ssh_link_channel(&copy->link, err)};
 	if (!s->channel)
 		return -1;
@@ -111,7 +109,7 @@ ssh_stream_write(struct ssh_stream *s, const char *data, size_t len, struct cij_
 		if (ssh_channel_window_size(s->channel) > 0 &&
 			!(ssh_get_poll_flags(session) & SSH_WRITE_PENDING)) {
 			int n = ssh_channel_write(
-				s->channel, data, len < CHANNEL_BLOCK ? len : CHANNEL_BLOCK);
+				s->channel, data, len < SSH_BLOCK ? len : SSH_BLOCK);
 
 			if (n > 0) {
 				data += n;

@@ -57,6 +57,7 @@ look_at(struct copy *c, const char *path, struct source *src, struct cij_error *
 		    "else echo none; fi",
 		    name, name, name, name, name) < 0)
 		abort();
+	ssh_link_extend(&c->link);
 	code = ssh_link_feed(&c->link, line, NULL, 0, &out, err);
 	if (code < 0)
 		return -1;

@@ -17,7 +17,7 @@
 #include "proto/text.h"
 
 /* Read from a file here at a time. */
-#define BLOCK_BYTES (128 * 1024)
+#define BLOCK_BYTES (4 * SSH_BLOCK)
 
 /* Folders whose times are set by name: a command line has an end. */
 #define TIMES_MAX 200
