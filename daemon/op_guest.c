@@ -133,6 +133,7 @@ guest_create(struct request *request)
 
 const struct op op_guest_create = {
 	.name = "guest-create",
+	.verb = "create guests",
 	.access = ACCESS_VIEW,
 	.changes = true,
 	.table = &change_table,
@@ -163,6 +164,7 @@ guest_set(struct request *request)
 
 const struct op op_guest_set = {
 	.name = "guest-set",
+	.verb = "change",
 	.access = ACCESS_OWN,
 	.takes_guest = true,
 	.changes = true,
@@ -191,6 +193,7 @@ guest_delete(struct request *request)
 
 const struct op op_guest_delete = {
 	.name = "guest-delete",
+	.verb = "delete",
 	.access = ACCESS_OWN,
 	.takes_guest = true,
 	.changes = true,
