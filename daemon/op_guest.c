@@ -176,19 +176,28 @@ const struct op op_guest_set = {
 /* guest-delete */
 
 static void
-guest_delete(struct request *request)
+on_deleted(void *arg, const struct cij_error *err)
 {
+	struct request *request = arg;
 	struct json_object *reply;
-	struct cij_error err;
 
-	if (registry_delete(request->registry, request->guest, &err) < 0) {
-		request_fail(request, &err);
+	if (err) {
+		request_fail(request, err);
 		return;
 	}
 	reply = json_object_new_object();
 	cij_json_add_str(reply, "guest", request->guest_name);
 	cij_json_add_bool(reply, "deleted", true);
 	request_reply(request, reply);
+}
+
+static void
+guest_delete(struct request *request)
+{
+	struct cij_error err;
+
+	if (registry_delete(request->registry, request->guest, on_deleted, request, &err) < 0)
+		request_fail(request, &err);
 }
 
 const struct op op_guest_delete = {
