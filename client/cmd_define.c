@@ -16,7 +16,7 @@
 #define DEFINE_SECONDS 60
 
 /* Deleting may remove big images from a slow disk. */
-#define DELETE_SECONDS 120
+#define DELETE_SECONDS 600
 
 /* Adds the file of option @option as @key, by its full path: the daemon stands elsewhere. */
 static int

@@ -152,52 +152,65 @@ is_dots(const char *name)
 	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }
 
-static int remove_below(int dir_fd, const char *name, int depth);
+/* Whom to tell of each file and folder that is gone; or NULL. */
+struct listener {
+	void (*removed)(void *arg);
+	void *arg; /* weak */
+};
 
-/* Takes @fd over. */
+static int remove_below(int dir_fd, const char *name, int depth, const struct listener *listener);
+
+/* Takes @fd over. What cannot be removed stays, the rest goes all the same. */
 static int
-clear_below(int fd, int depth)
+clear_below(int fd, int depth, const struct listener *listener)
 {
 	_cleanup_closedir_ DIR *dir = fdopendir(fd);
 	struct dirent *entry;
+	int why = 0;
 
 	if (!dir) {
 		close(fd);
 		return -1;
 	}
 	while ((entry = readdir(dir)))
-		if (!is_dots(entry->d_name) && remove_below(fd, entry->d_name, depth) < 0)
-			return -1;
-	return 0;
+		/* One that somebody else has removed meanwhile is gone, too. */
+		if (!is_dots(entry->d_name) &&
+			remove_below(fd, entry->d_name, depth, listener) < 0 && errno != ENOENT &&
+			!why)
+			why = errno;
+	errno = why;
+	return why ? -1 : 0;
 }
 
 static int
-remove_below(int dir_fd, const char *name, int depth)
+remove_below(int dir_fd, const char *name, int depth, const struct listener *listener)
 {
 	int fd;
 
-	if (unlinkat(dir_fd, name, 0) == 0)
-		return 0;
-	if (errno != EISDIR && errno != EPERM)
-		return -1;
-	if (depth > REMOVE_DEPTH_MAX) {
-		errno = ELOOP;
-		return -1;
+	if (unlinkat(dir_fd, name, 0) < 0) {
+		if (errno != EISDIR && errno != EPERM)
+			return -1;
+		if (depth > REMOVE_DEPTH_MAX) {
+			errno = ELOOP;
+			return -1;
+		}
+		fd = dir_open_at(dir_fd, name);
+		if (fd < 0 || clear_below(fd, depth + 1, listener) < 0 ||
+			unlinkat(dir_fd, name, AT_REMOVEDIR) < 0)
+			return -1;
 	}
-	fd = dir_open_at(dir_fd, name);
-	if (fd < 0)
-		return -1;
-	if (clear_below(fd, depth + 1) < 0)
-		return -1;
-	return unlinkat(dir_fd, name, AT_REMOVEDIR);
+	if (listener->removed)
+		listener->removed(listener->arg);
+	return 0;
 }
 
 int
-dir_clear(int dir_fd)
+dir_clear(int dir_fd, void (*removed)(void *arg), void *arg)
 {
+	const struct listener listener = {removed, arg};
 	int fd = dir_open_at(dir_fd, ".");
 
-	return fd < 0 ? -1 : clear_below(fd, 0);
+	return fd < 0 ? -1 : clear_below(fd, 0, &listener);
 }
 
 bool
@@ -222,7 +235,9 @@ dir_is_empty(int dir_fd)
 int
 dir_remove_at(int dir_fd, const char *name)
 {
-	return remove_below(dir_fd, name, 0);
+	static const struct listener nobody;
+
+	return remove_below(dir_fd, name, 0, &nobody);
 }
 
 const char *

@@ -34,13 +34,16 @@ int dir_make_at(int dir_fd, const char *name, mode_t mode);
 /* Makes @path and the folders above it where missing. 0, or -1 with errno. */
 int dir_make_path(const char *path, mode_t mode);
 
-/* Removes all that the folder @dir_fd holds, never following a link. 0, or -1 with errno. */
-int dir_clear(int dir_fd);
+/*
+ * Removes all that the folder @dir_fd holds, never following a link, and calls @removed (may be
+ * NULL) after each file or folder. 0, or -1 with the errno of the first that stays.
+ */
+int dir_clear(int dir_fd, void (*removed)(void *arg), void *arg);
 
 /* Whether nothing is in the folder @dir_fd. */
 bool dir_is_empty(int dir_fd);
 
-/* Removes @name in @dir_fd with all that is in it, never following a link. 0, or -1 with errno. */
+/* Removes @name in @dir_fd with all that is in it, in the same way. 0, or -1 with errno. */
 int dir_remove_at(int dir_fd, const char *name);
 
 /* Writes all of @len bytes. 0, or -1 with errno. */

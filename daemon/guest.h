@@ -55,7 +55,7 @@ enum access guest_access(struct guest *guest, const struct peer *peer);
 enum access guest_access_now(struct guest *guest, const struct peer *peer);
 /*
  * Whether @peer may do what takes @need, leases and all. 0, or -1 with Denied or Leased, whose text
- * says who may @what ("guest-start") instead and how to become one of them.
+ * says who may @what ("start") instead and how to become one of them.
  */
 int guest_allow_despite_lease(struct guest *guest, const struct peer *peer, enum access need,
 	const char *what, struct cij_error *err);

@@ -23,9 +23,6 @@ guest_files_clear(struct guest_files *files)
 	*files = (struct guest_files){0};
 }
 
-/* What runs and writes for an owner of whom no group is known. */
-#define NO_GROUP 65534
-
 /*
  * The group that the folder's owner acts with: the folder's, if it is really one of the owner's. In
  * a set-gid folder of guests every new one gets that folder's group, whoever makes it.

@@ -27,6 +27,7 @@
 #include "daemon/monitor.h"
 #include "daemon/proc.h"
 #include "daemon/registry.h"
+#include "daemon/removal.h"
 #include "daemon/server.h"
 #include "daemon/service.h"
 #include "daemon/users.h"
@@ -277,6 +278,7 @@ set_up(struct daemon *daemon)
 	sv->probes = probes_new(sv->base);
 	sv->consoles = console_hub_new(sv->base);
 	sv->logcuts = logcuts_new(sv->base);
+	sv->removals = removals_new(sv->base, sv->guests_fd);
 	daemon->registry = registry_new(sv);
 	daemon->service = service_new(daemon->registry);
 	daemon->term = watch_signal(daemon, SIGTERM, on_term);
@@ -295,6 +297,7 @@ tear_down(struct daemon *daemon)
 	metrics_free(daemon->metrics);
 	service_free(daemon->service);
 	kernel_forget_all();
+	removals_free(sv->removals);
 	registry_close(daemon->registry);
 	host_forget_all();
 	lease_reset_forget_all();
@@ -354,6 +357,8 @@ main(int argc, char **argv)
 		return launch_main(argc - 2, argv + 2);
 	if (argc > 1 && strcmp(argv[1], "--resolve") == 0)
 		return names_resolve_main(argc - 2, argv + 2);
+	if (argc > 1 && strcmp(argv[1], "--remove") == 0)
+		return removal_main();
 	if (daemon_conf_parse(&daemon.conf, argc, argv, geteuid(), env, &err) < 0) {
 		ret = complain(&err);
 	} else if (daemon.conf.help) {

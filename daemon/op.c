@@ -117,8 +117,8 @@ resolve_guest(struct request *request, const char *name, struct cij_error *err)
 	request->access = guest_access_now(request->guest, &request->peer);
 	if (op->despite_lease)
 		return guest_allow_despite_lease(
-			request->guest, &request->peer, op->access, op->name, err);
-	return guest_allow(request->guest, &request->peer, op->access, op->name, err);
+			request->guest, &request->peer, op->access, op->verb, err);
+	return guest_allow(request->guest, &request->peer, op->access, op->verb, err);
 }
 
 /* Whether its first argument is a guest's name, that of one to be made too. */
@@ -138,12 +138,12 @@ check_alone(const struct request *request, struct cij_error *err)
 	if (op->takes_guest)
 		return 0;
 	if (op->changes && request->peer.view_only) {
-		cij_error_set(err, CIJ_E_DENIED, "you may not %s", op->name);
+		cij_error_set(err, CIJ_E_DENIED, "you may not %s", op->verb);
 		return access_view_only_hint(err);
 	}
 	if (op->access != ACCESS_ADMIN || access_is_admin(&sv->rule, &request->peer))
 		return 0;
-	cij_error_set(err, CIJ_E_DENIED, "you may not %s: admins may", op->name);
+	cij_error_set(err, CIJ_E_DENIED, "you may not %s: admins may", op->verb);
 	return cij_error_hint(
 		err, "root and the members of group %s are admins", sv->conf->admin_group);
 }

@@ -11,6 +11,7 @@
 
 struct op {
 	const char *name;
+	const char *verb; /* in "you may not … 'emujoe'"; NULL where nobody is refused */
 	enum access access; /* to the guest, where it takes one; else whoever may open the socket */
 	bool takes_guest; /* the first member of its arguments is the guest's name, a char * */
 	bool changes; /* something: it is logged */

@@ -296,6 +296,7 @@ device_plug(struct request *request)
 
 const struct op op_device_plug = {
 	.name = "device-plug",
+	.verb = "plug drives into",
 	.access = ACCESS_OPERATE,
 	.takes_guest = true,
 	.changes = true,
@@ -312,6 +313,7 @@ device_unplug(struct request *request)
 
 const struct op op_device_unplug = {
 	.name = "device-unplug",
+	.verb = "unplug drives from",
 	.access = ACCESS_OPERATE,
 	.takes_guest = true,
 	.changes = true,
@@ -328,6 +330,7 @@ device_format(struct request *request)
 
 const struct op op_device_format = {
 	.name = "device-format",
+	.verb = "format drives of",
 	.access = ACCESS_OPERATE,
 	.takes_guest = true,
 	.changes = true,
@@ -388,6 +391,7 @@ device_inject(struct request *request)
 
 const struct op op_device_inject = {
 	.name = "device-inject",
+	.verb = "inject errors into drives of",
 	.access = ACCESS_OPERATE,
 	.takes_guest = true,
 	.changes = true,

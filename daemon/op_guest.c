@@ -133,6 +133,7 @@ guest_create(struct request *request)
 
 const struct op op_guest_create = {
 	.name = "guest-create",
+	.verb = "create guests",
 	.access = ACCESS_VIEW,
 	.changes = true,
 	.table = &change_table,
@@ -163,6 +164,7 @@ guest_set(struct request *request)
 
 const struct op op_guest_set = {
 	.name = "guest-set",
+	.verb = "change",
 	.access = ACCESS_OWN,
 	.takes_guest = true,
 	.changes = true,
@@ -174,13 +176,13 @@ const struct op op_guest_set = {
 /* guest-delete */
 
 static void
-guest_delete(struct request *request)
+on_deleted(void *arg, const struct cij_error *err)
 {
+	struct request *request = arg;
 	struct json_object *reply;
-	struct cij_error err;
 
-	if (registry_delete(request->registry, request->guest, &err) < 0) {
-		request_fail(request, &err);
+	if (err) {
+		request_fail(request, err);
 		return;
 	}
 	reply = json_object_new_object();
@@ -189,8 +191,18 @@ guest_delete(struct request *request)
 	request_reply(request, reply);
 }
 
+static void
+guest_delete(struct request *request)
+{
+	struct cij_error err;
+
+	if (registry_delete(request->registry, request->guest, on_deleted, request, &err) < 0)
+		request_fail(request, &err);
+}
+
 const struct op op_guest_delete = {
 	.name = "guest-delete",
+	.verb = "delete",
 	.access = ACCESS_OWN,
 	.takes_guest = true,
 	.changes = true,

@@ -27,6 +27,7 @@ host_up_op(struct request *request)
 
 const struct op op_host_up = {
 	.name = "host-up",
+	.verb = "start all guests",
 	.access = ACCESS_ADMIN,
 	.changes = true,
 	.table = &op_nothing_table,
@@ -64,6 +65,7 @@ host_down_op(struct request *request)
 
 const struct op op_host_down = {
 	.name = "host-down",
+	.verb = "power all guests off",
 	.access = ACCESS_ADMIN,
 	.changes = true,
 	.table = &down_table,

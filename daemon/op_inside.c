@@ -86,6 +86,7 @@ ssh_pin(struct request *request)
 
 const struct op op_ssh_pin = {
 	.name = "ssh-pin",
+	.verb = "log in to",
 	.access = ACCESS_OPERATE,
 	.takes_guest = true,
 	.table = &pin_table,
@@ -188,6 +189,7 @@ kernel_install(struct request *request)
 
 const struct op op_kernel_install = {
 	.name = "kernel-install",
+	.verb = "install a kernel in",
 	.access = ACCESS_OWN,
 	.takes_guest = true,
 	.changes = true,

@@ -201,6 +201,7 @@ lease_acquire_op(struct request *request)
 
 const struct op op_lease_acquire = {
 	.name = "lease-acquire",
+	.verb = "lease",
 	.access = ACCESS_OPERATE,
 	.takes_guest = true,
 	.changes = true,
@@ -231,6 +232,7 @@ lease_release_op(struct request *request)
 
 const struct op op_lease_release = {
 	.name = "lease-release",
+	.verb = "release",
 	.access = ACCESS_OPERATE,
 	.takes_guest = true,
 	.changes = true,

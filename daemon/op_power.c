@@ -56,6 +56,7 @@ guest_start_op(struct request *request)
 
 const struct op op_guest_start = {
 	.name = "guest-start",
+	.verb = "start",
 	.access = ACCESS_OPERATE,
 	.takes_guest = true,
 	.changes = true,
@@ -135,6 +136,7 @@ guest_stop_op(struct request *request)
 
 const struct op op_guest_stop = {
 	.name = "guest-stop",
+	.verb = "stop",
 	.access = ACCESS_OPERATE,
 	.takes_guest = true,
 	.changes = true,
@@ -151,6 +153,7 @@ guest_kill_op(struct request *request)
 
 const struct op op_guest_kill = {
 	.name = "guest-kill",
+	.verb = "kill",
 	.access = ACCESS_OPERATE,
 	.takes_guest = true,
 	.changes = true,
@@ -186,6 +189,7 @@ guest_restart_op(struct request *request)
 
 const struct op op_guest_restart = {
 	.name = "guest-restart",
+	.verb = "restart",
 	.access = ACCESS_OPERATE,
 	.takes_guest = true,
 	.changes = true,
@@ -216,6 +220,7 @@ guest_reset_op(struct request *request)
 
 const struct op op_guest_reset = {
 	.name = "guest-reset",
+	.verb = "reset",
 	.access = ACCESS_OPERATE,
 	.takes_guest = true,
 	.changes = true,
@@ -232,6 +237,7 @@ guest_pause_op(struct request *request)
 
 const struct op op_guest_pause = {
 	.name = "guest-pause",
+	.verb = "pause",
 	.access = ACCESS_OPERATE,
 	.takes_guest = true,
 	.changes = true,
@@ -248,6 +254,7 @@ guest_resume_op(struct request *request)
 
 const struct op op_guest_resume = {
 	.name = "guest-resume",
+	.verb = "resume",
 	.access = ACCESS_OPERATE,
 	.takes_guest = true,
 	.changes = true,

@@ -107,6 +107,7 @@ qmp_execute(struct request *request)
 
 const struct op op_qmp_execute = {
 	.name = "qmp-execute",
+	.verb = "use the monitor of",
 	.access = ACCESS_OPERATE,
 	.takes_guest = true,
 	.changes = true,
@@ -163,6 +164,7 @@ hmp(struct request *request)
 
 const struct op op_hmp = {
 	.name = "hmp",
+	.verb = "use the monitor of",
 	.access = ACCESS_OPERATE,
 	.takes_guest = true,
 	.changes = true,
@@ -255,6 +257,7 @@ qmp_attach(struct request *request)
 
 const struct op op_qmp_attach = {
 	.name = "qmp-attach",
+	.verb = "use the monitor of",
 	.access = ACCESS_OPERATE,
 	.takes_guest = true,
 	.table = &qmp_attach_table,

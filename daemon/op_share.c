@@ -104,6 +104,7 @@ guest_share(struct request *request)
 
 const struct op op_guest_share = {
 	.name = "guest-share",
+	.verb = "share",
 	.access = ACCESS_OWN,
 	.takes_guest = true,
 	.changes = true,

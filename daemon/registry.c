@@ -1,32 +1,16 @@
-#include "daemon/registry.h"
+#include "daemon/registry_impl.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "cijqemu/protocol.h"
-#include "daemon/as_owner.h"
-#include "daemon/fileio.h"
 #include "daemon/log.h"
 #include "proto/text.h"
-
-struct registry {
-	const struct services *sv; /* weak */
-	struct guest **guests; /* by name */
-	size_t n;
-	unsigned scans;
-	bool strays; /* guests without a folder were looked for */
-	bool ready; /* what runs was taken back */
-	bool closed; /* there are no guests any more */
-	size_t adopting;
-	void (*adopted)(void *arg);
-	void *adopted_arg; /* weak */
-};
 
 struct registry *
 registry_new(const struct services *services)
@@ -128,8 +112,8 @@ take_out(struct registry *registry, const struct guest *guest)
 		(registry->n - at) * sizeof(*registry->guests));
 }
 
-static void
-drop(struct registry *registry, struct guest *guest)
+void
+registry_drop(struct registry *registry, struct guest *guest)
 {
 	lease_forget(registry->sv->leases, guest_name(guest));
 	take_out(registry, guest);
@@ -267,7 +251,7 @@ registry_scan(struct registry *registry)
 		guest_set_folder_gone(registry->guests[i],
 			guest_is_missing(registry->guests[i], registry->scans));
 		if (!guest_refresh(registry->guests[i]))
-			drop(registry, registry->guests[i]);
+			registry_drop(registry, registry->guests[i]);
 		/* Who hears that a guest is gone may have looked through the folders, too. */
 		if (i > registry->n)
 			i = registry->n;
@@ -325,8 +309,9 @@ on_adopted(void *arg)
 		return;
 	}
 	registry->ready = true;
-	registry_scan(
-		registry); /* strays that were none go, the others are told to have no folder */
+	/* Strays that were none go, the others are told to have no folder. */
+	registry_scan(registry);
+	registry_clear_away(registry);
 	registry->adopted(registry->adopted_arg);
 }
 
@@ -398,161 +383,4 @@ registry_count(const struct registry *registry)
 		counts.running += state != GS_STOPPED && state != GS_BROKEN;
 	}
 	return counts;
-}
-
-/* A name beside the guests' that nobody can have taken on purpose. */
-static char *
-hidden_name(const char *name, const char *what)
-{
-	uint64_t number = 0;
-
-	if (getrandom(&number, sizeof(number), 0) < 0)
-		number = (uint64_t)getpid();
-	return str_printf(".%s.%016llx.%s", name, (unsigned long long)number, what);
-}
-
-/*
- * Removes the folder @hidden with all that is in it. What its owner put there is removed with the
- * owner's rights; the empty folder is ours to remove.
- */
-static int
-remove_folder(const struct registry *registry, const char *hidden, uid_t uid, gid_t gid)
-{
-	_cleanup_close_ int fd = dir_open_at(registry->sv->guests_fd, hidden);
-
-	if (fd < 0) /* a link in a folder's place */
-		return unlinkat(registry->sv->guests_fd, hidden, 0);
-	{
-		_cleanup_as_owner_ struct as_owner as = as_owner_begin(uid, gid);
-
-		fchmod(fd, 0700);
-		if (dir_clear(fd) < 0)
-			return -1;
-	}
-	return unlinkat(registry->sv->guests_fd, hidden, AT_REMOVEDIR);
-}
-
-/* Opens the folder that was made a moment before, unless another one has taken its place. */
-static int
-open_new_folder(const struct registry *registry, const char *hidden)
-{
-	_cleanup_close_ int fd = dir_open_at(registry->sv->guests_fd, hidden);
-	struct stat st;
-
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return -1;
-	if (st.st_uid != geteuid() || !dir_is_empty(fd)) {
-		errno = EBUSY;
-		return -1;
-	}
-	return steal_fd(&fd);
-}
-
-/* Makes the folder @hidden with guest.json in it, the owner's. */
-static int
-make_folder(struct registry *registry, const char *hidden, const struct peer *owner,
-	struct json_object *config, struct cij_error *err)
-{
-	_cleanup_close_ int fd = -1;
-	_cleanup_free_ char *text = NULL;
-	int guests = registry->sv->guests_fd;
-
-	if (mkdirat(guests, hidden, 0700) < 0)
-		return cij_error_errno(err, CIJ_E_NO_RESOURCES, errno,
-			"cannot make a folder in '%s'", registry->sv->conf->guests_dir);
-	fd = open_new_folder(registry, hidden);
-	text = str_printf("%s\n", json_object_to_json_string_ext(config,
-					  JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
-						  JSON_C_TO_STRING_NOSLASHESCAPE));
-	if (fd < 0 || fchmod(fd, 0755) < 0 ||
-		(geteuid() == 0 && fchown(fd, owner->uid, owner->gid) < 0))
-		return cij_error_errno(
-			err, CIJ_E_NO_RESOURCES, errno, "cannot make the guest's folder");
-	_cleanup_as_owner_ struct as_owner as = as_owner_begin(owner->uid, owner->gid);
-	if (file_write_at(fd, "guest.json", text, strlen(text), 0644) < 0)
-		return cij_error_errno(err, CIJ_E_NO_RESOURCES, errno, "cannot write guest.json");
-	return 0;
-}
-
-struct guest *
-registry_create(struct registry *registry, const char *name, const struct peer *owner,
-	struct json_object *config, struct cij_error *err)
-{
-	_cleanup_free_ char *hidden = hidden_name(name, "new");
-	_cleanup_problems_ struct cij_problems problems = {0};
-	int guests = registry->sv->guests_fd;
-	struct guest_conf conf;
-	struct stat st;
-	int bad;
-
-	bad = guest_conf_decode(&conf, config, &problems);
-	guest_conf_clear(&conf);
-	if (bad < 0) {
-		cij_problems_to_error(&problems, CIJ_E_BAD_CONFIG, err);
-		return NULL;
-	}
-	if (fstatat(guests, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
-		cij_error_set(err, CIJ_E_GUEST_EXISTS, "there is a guest '%s' already", name);
-		cij_error_hint(err, "'cijqemuctl set %s …' changes it", name);
-		return NULL;
-	}
-	if (make_folder(registry, hidden, owner, config, err) < 0) {
-		remove_folder(registry, hidden, owner->uid, owner->gid);
-		return NULL;
-	}
-	/* Never over a folder that came into being meanwhile. */
-	if (renameat2(guests, hidden, guests, name, RENAME_NOREPLACE) < 0) {
-		cij_error_errno(err, CIJ_E_GUEST_EXISTS, errno, "guest '%s'", name);
-		remove_folder(registry, hidden, owner->uid, owner->gid);
-		return NULL;
-	}
-	log_notice("guest '%s': created by uid %u", name, (unsigned)owner->uid);
-	return registry_find(registry, name, err);
-}
-
-/* Whether @hidden is the folder that @guest was seen in. */
-static bool
-is_folder_of(const struct registry *registry, const char *hidden, const struct guest *guest)
-{
-	struct stat is, was;
-
-	if (guest_dir(guest) < 0) /* a link, or one that nobody can open */
-		return true;
-	return fstatat(registry->sv->guests_fd, hidden, &is, AT_SYMLINK_NOFOLLOW) == 0 &&
-	       fstat(guest_dir(guest), &was) == 0 && is.st_ino == was.st_ino &&
-	       is.st_dev == was.st_dev;
-}
-
-int
-registry_delete(struct registry *registry, struct guest *guest, struct cij_error *err)
-{
-	_cleanup_free_ char *hidden = hidden_name(guest_name(guest), "deleted");
-	_cleanup_free_ char *name = str_copy(guest_name(guest));
-	int guests = registry->sv->guests_fd;
-	enum gstate state = guest_state(guest);
-	uid_t uid = guest_uid(guest);
-	gid_t gid = guest_gid(guest);
-
-	if (state != GS_STOPPED && state != GS_BROKEN) {
-		cij_error_set(
-			err, CIJ_E_BUSY, "guest '%s' is %s: not deleted", name, gstate_name(state));
-		return cij_error_hint(err, "'cijqemuctl stop %s' first", name);
-	}
-	/* Out of sight at once; what cannot be removed then is no guest any more. */
-	if (renameat(guests, name, guests, hidden) < 0)
-		return cij_error_errno(
-			err, CIJ_E_NO_RESOURCES, errno, "cannot delete guest '%s'", name);
-	if (!is_folder_of(registry, hidden, guest)) {
-		renameat2(guests, hidden, guests, name, RENAME_NOREPLACE);
-		return cij_error_set(err, CIJ_E_BUSY,
-			"guest '%s' has another folder since a moment ago: not deleted", name);
-	}
-	drop(registry, guest);
-	if (remove_folder(registry, hidden, uid, gid) < 0)
-		return cij_error_errno(err, CIJ_E_INTERNAL, errno,
-			"guest '%s' is gone, but what is in '%s/%s' is not all its owner's to "
-			"remove",
-			name, registry->sv->conf->guests_dir, hidden);
-	log_notice("guest '%s': deleted", name);
-	return 0;
 }

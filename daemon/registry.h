@@ -40,7 +40,14 @@ struct registry_counts registry_count(const struct registry *registry);
 struct guest *registry_create(struct registry *registry, const char *name, const struct peer *owner,
 	struct json_object *config, struct cij_error *err);
 
-/* Removes the guest and its folder with all files. 0, or -1 with Busy where it is not stopped. */
-int registry_delete(struct registry *registry, struct guest *guest, struct cij_error *err);
+/* Called once, from the loop. NULL: the folder is gone, too; else what is left of it, and why. */
+typedef void registry_deleted_fn(void *arg, const struct cij_error *err);
+
+/*
+ * Makes the guest one no more, at once; its folder with all files is removed off the loop, then
+ * @done is called. 0, or -1 with Busy where it is not stopped: @done is not called then.
+ */
+int registry_delete(struct registry *registry, struct guest *guest, registry_deleted_fn *done,
+	void *arg, struct cij_error *err);
 
 #endif

@@ -15,6 +15,7 @@
 #include "daemon/notify.h"
 #include "daemon/ports.h"
 #include "daemon/probe.h"
+#include "daemon/removal.h"
 
 struct services {
 	struct event_base *base;
@@ -29,6 +30,7 @@ struct services {
 	struct history *history;
 	struct leases *leases;
 	struct names *names;
+	struct removals *removals;
 	int guests_fd; /* the folder of all guests' folders */
 	int run_fd; /* RUNDIR/guests: a folder of sockets for each guest */
 };

@@ -8,6 +8,9 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+/* What runs and writes for an owner of whom no group is known. */
+#define NO_GROUP 65534
+
 /* The name of @uid in /etc/passwd; NULL for others (the client asks NSS). Valid until the next
  * call of any function here. */
 const char *user_name(uid_t uid);

@@ -77,8 +77,11 @@ def test_every_operation_for_everyone(lab):
                 may = not op["changes"]
             if denied == may:
                 wrong.append((op["name"], user, read_only, reply))
-            if denied and needs_guest(op) and not creates:
+            if denied:
                 text = reply["error"]["desc"]
+                # What it is in the user's words, which are not the protocol's.
+                assert "you may not " in text and op["name"] not in text and "(null)" not in text, text
+            if denied and needs_guest(op) and not creates:
                 assert str(OWNER.uid) in text and "admins" in text, text
                 if op["access"] == "operate":
                     assert str(SHARED.uid) in text and f"@{TEAM}" in text, text
@@ -88,6 +91,17 @@ def test_every_operation_for_everyone(lab):
                     c.ask("guest-kill", guest=name)
                     c.ask("guest-delete", guest=name)
     assert not wrong, wrong
+
+
+def test_a_denial_says_what_was_typed(lab):
+    lab.folder_of(OWNER, "g", lab.fake.config())
+    for command, *args in (["start"], ["stop"], ["kill"], ["delete", "--yes"], ["reset"], ["lease", "--for", "1m"]):
+        done = lab.ctl_as(STRANGER, command, "g", *args, code=77)
+        assert f"you may not {command} 'g'" in done.stderr, done.stderr
+    done = lab.ctl_as(STRANGER, "--json", "set", "g", "cpus=2", code=77)
+    assert "you may not change 'g'" in done.stderr
+    done = lab.ctl_as(VIEWER, "create", "mine", code=77)
+    assert "you may not create guests" in done.stderr
 
 
 def test_sockets_as_designed(lab):

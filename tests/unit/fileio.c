@@ -164,9 +164,16 @@ folders_are_removed_but_nothing_behind_links(void **state)
 }
 
 static void
+count(void *arg)
+{
+	++*(int *)arg;
+}
+
+static void
 nesting_has_a_limit(void **state)
 {
 	char path[512] = "d", *p = path + 1;
+	int gone = 0;
 
 	assert_int_equal(mkdirat(dir, path, 0700), 0);
 	for (int i = 0; i < 50; i++) {
@@ -175,6 +182,16 @@ nesting_has_a_limit(void **state)
 	}
 	assert_int_equal(dir_remove_at(dir, "d"), -1);
 	assert_int_equal(errno, ELOOP);
+	/* What cannot be removed keeps nothing else. */
+	put("a", "x", 1);
+	put("z", "x", 1);
+	assert_int_equal(mkdirat(dir, "e", 0700), 0);
+	put("e/file", "x", 1);
+	assert_int_equal(dir_clear(dir, count, &gone), -1);
+	assert_int_equal(errno, ELOOP);
+	assert_int_equal(gone, 4);
+	assert_int_equal(faccessat(dir, "d", F_OK, 0), 0);
+	assert_int_equal(faccessat(dir, "z", F_OK, 0), -1);
 }
 
 static const char *
