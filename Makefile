@@ -137,7 +137,7 @@ check-long: check-deps ## run the tests that take minutes
 	@$(MAKE) --no-print-directory MARK=long TESTS="integration system" check-built
 	@$(MAKE) --no-print-directory fuzz
 
-fuzz: deps ## feed each parser odd input for FUZZ_SECONDS (5) each, FUZZ_JOBS (1) at a time (FUZZ=NAME for some)
+fuzz: deps ## feed each parser odd input for FUZZ_SECONDS (5), FUZZ_JOBS (1) at a time; FUZZ=NAME for one
 	@.ci/deps clang libclang-rt-dev
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz CC=clang SAN=address,undefined,fuzzer-no-link \
 		CFLAGS="-O1 -g" WARNINGS= fuzz-built
