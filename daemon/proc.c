@@ -103,7 +103,22 @@ close_from(int fd)
 	close(dir);
 }
 
-/* Runs between fork and exec: nothing here may lock, allocate or log. */
+/*
+ * The daemon's handlers are not the child's: libevent's would tell the daemon, through the pipe
+ * that both have, of a signal that was the child's own.
+ */
+static void
+forget_handlers(void)
+{
+	const struct sigaction by_default = {.sa_handler = SIG_DFL};
+	struct sigaction is;
+
+	for (int sig = 1; sig < NSIG; sig++)
+		if (sigaction(sig, NULL, &is) == 0 && is.sa_handler != SIG_IGN)
+			sigaction(sig, &by_default, NULL);
+}
+
+/* Runs between fork and exec: nothing here may lock, allocate or log. All signals are blocked. */
 static void __attribute__((noreturn))
 child_exec(const struct proc_spec *spec, int program, char *const *launch_argv, char *const *env)
 {
@@ -127,6 +142,7 @@ child_exec(const struct proc_spec *spec, int program, char *const *launch_argv, 
 	if (dup3(program, spec->n_fds, O_CLOEXEC) < 0)
 		_exit(126);
 	close_from(spec->n_fds + 1);
+	forget_handlers();
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	/* The very file that we run, whatever has its name by now. */
@@ -275,6 +291,7 @@ proc_spawn(struct event_base *base, const struct proc_spec *spec, proc_exit_fn *
 {
 	_cleanup_strv_ struct strv argv = {0};
 	char *const env[] = {NULL};
+	sigset_t all, was;
 	int pidfd = -1;
 	pid_t pid;
 
@@ -290,13 +307,16 @@ proc_spawn(struct event_base *base, const struct proc_spec *spec, proc_exit_fn *
 	strv_add(&argv, "--");
 	for (char *const *word = spec->argv; *word; word++)
 		strv_add(&argv, *word);
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &was);
 	pid = fork();
+	if (pid == 0)
+		child_exec(spec, program_fd, argv.items, env);
+	sigprocmask(SIG_SETMASK, &was, NULL);
 	if (pid < 0) {
 		cij_error_errno(err, CIJ_E_NO_RESOURCES, errno, "cannot start a process");
 		return NULL;
 	}
-	if (pid == 0)
-		child_exec(spec, program_fd, argv.items, env);
 	/* It is our child and not reaped: the pid is still its own. */
 	if (!old_kernel)
 		pidfd = proc_pidfd(pid);

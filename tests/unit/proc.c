@@ -416,6 +416,34 @@ a_job_that_is_cancelled_is_quiet(void **state)
 	image_job_free(NULL);
 }
 
+static void
+on_term(evutil_socket_t sig, short what, void *arg)
+{
+	++*(int *)arg;
+}
+
+/* A child that is not yet what it shall be has our handlers: they must not tell us of its signals.
+ */
+static void
+a_signal_for_a_new_child_is_not_ours(void **state)
+{
+	int n_terms = 0;
+	struct event *term = evsignal_new(loop, SIGTERM, on_term, &n_terms);
+
+	event_add(term, NULL);
+	for (int i = 1; i <= 200; i++) {
+		spawn("exec sleep 60");
+		assert_int_equal(proc_signal(proc, SIGTERM), 0);
+		loop_until(n_exits == i);
+		assert_true(how.known && how.signaled);
+		assert_int_equal(how.code, SIGTERM);
+		proc_free(proc);
+		proc = NULL;
+	}
+	assert_int_equal(n_terms, 0);
+	event_free(term);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -427,6 +455,7 @@ main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		T(exit_codes),
 		T(signals),
+		T(a_signal_for_a_new_child_is_not_ours),
 		T(freed_inside_its_callback),
 		T(what_a_child_starts_with),
 		T(a_binary_that_is_not_there),
@@ -435,6 +464,7 @@ main(int argc, char **argv)
 		T(words_for_an_exit),
 		OLD(exit_codes),
 		OLD(signals),
+		OLD(a_signal_for_a_new_child_is_not_ours),
 		OLD(freed_inside_its_callback),
 		OLD(what_a_child_starts_with),
 		OLD(a_binary_that_is_not_there),
