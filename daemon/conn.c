@@ -26,6 +26,8 @@
 struct conn {
 	struct bufferevent *bev;
 	struct event *resume; /* look at the input again, from the loop */
+	struct event *gone; /* the client's end, while nothing is read; NULL: not watched for */
+	int gone_fd; /* the same socket once more; -1: none */
 	struct peer peer;
 	struct registry *registry; /* weak */
 	const struct conn_ops *ops;
@@ -41,6 +43,15 @@ struct conn {
 };
 
 static void
+ignore_gone(struct conn *conn)
+{
+	if (conn->gone)
+		event_free(steal_ptr(conn->gone));
+	if (conn->gone_fd >= 0)
+		close(steal_fd(&conn->gone_fd));
+}
+
+static void
 free_conn(struct conn *conn)
 {
 	struct request *request;
@@ -54,6 +65,7 @@ free_conn(struct conn *conn)
 	}
 	if (conn->upgrade)
 		conn->upgrade(conn->upgrade_arg, -1, NULL);
+	ignore_gone(conn);
 	bufferevent_free(conn->bev);
 	event_free(conn->resume);
 	strv_clear(&conn->globs);
@@ -71,6 +83,42 @@ close_conn(struct conn *conn)
 {
 	conn->ops->closed(conn->arg, conn);
 	free_conn(conn);
+}
+
+/* Whether the other side is gone altogether, not just its sending half. */
+static bool
+is_gone(int fd)
+{
+	struct pollfd gone = {.fd = fd, .events = 0};
+
+	return poll(&gone, 1, 0) < 0 || (gone.revents & (POLLHUP | POLLERR));
+}
+
+static void
+on_gone(evutil_socket_t fd, short what, void *arg)
+{
+	if (is_gone(fd))
+		close_conn(arg);
+}
+
+/*
+ * A bufferevent that reads nothing does not see its client leave: what that waits for, perhaps for
+ * ever, would be kept for nobody. Edge-triggered, since what stands in the socket would be told
+ * again and again; by a descriptor of its own, for the bufferevent's events are not.
+ */
+static void
+watch_gone(struct conn *conn)
+{
+	if (conn->gone)
+		return;
+	conn->gone_fd = fcntl(bufferevent_getfd(conn->bev), F_DUPFD_CLOEXEC, 3);
+	if (conn->gone_fd < 0)
+		return;
+	conn->gone = event_new(bufferevent_get_base(conn->bev), conn->gone_fd,
+		EV_READ | EV_ET | EV_PERSIST, on_gone, conn);
+	if (!conn->gone)
+		abort();
+	event_add(conn->gone, NULL);
 }
 
 static size_t
@@ -153,12 +201,15 @@ work(struct conn *conn)
 		return;
 	if (unsent(conn) >= OUTPUT_MAX || conn->n_requests >= REQUESTS_MAX) {
 		bufferevent_disable(conn->bev, EV_READ);
+		watch_gone(conn);
 		return;
 	}
 	if (!conn->ended) {
+		ignore_gone(conn);
 		bufferevent_enable(conn->bev, EV_READ);
 		return;
 	}
+	watch_gone(conn);
 	refuse_half_line(conn, in);
 	if (conn->n_requests == 0 && unsent(conn) == 0 && !conn->subscriber)
 		close_conn(conn);
@@ -214,11 +265,9 @@ static void
 on_end(struct bufferevent *bev, short what, void *arg)
 {
 	struct conn *conn = arg;
-	struct pollfd gone = {.fd = bufferevent_getfd(bev), .events = 0};
 
 	/* Half closed, as by 'printf … | socat': the answers are still wanted. */
-	if ((what & BEV_EVENT_EOF) && poll(&gone, 1, 0) >= 0 &&
-		!(gone.revents & (POLLHUP | POLLERR))) {
+	if ((what & BEV_EVENT_EOF) && !is_gone(bufferevent_getfd(bev))) {
 		conn->ended = true;
 		bufferevent_disable(bev, EV_READ);
 		work_soon(conn);
@@ -240,6 +289,7 @@ conn_new(struct event_base *base, int fd, const struct peer *peer, struct regist
 	conn->registry = registry;
 	conn->ops = ops;
 	conn->arg = arg;
+	conn->gone_fd = -1;
 	conn->resume = event_new(base, -1, 0, on_resume, conn);
 	conn->bev = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE);
 	if (!conn->bev || !conn->resume)

@@ -53,6 +53,16 @@ most_ahead(const struct console_log *log)
 	return log->limit > 0 && log->limit < ALLOCATE_MAX ? log->limit : ALLOCATE_MAX;
 }
 
+/* A file's time; its owner may have set it to one that no clock shows. */
+static int64_t
+usec_of(const struct timespec *when)
+{
+	const int64_t most = INT64_MAX / 1000000 - 1;
+	int64_t seconds = when->tv_sec < 0 ? 0 : when->tv_sec > most ? most : when->tv_sec;
+
+	return seconds * 1000000 + when->tv_nsec / 1000;
+}
+
 void
 console_log_open(struct console_log *log, int fd, int index_fd, uint64_t limit, bool live)
 {
@@ -80,9 +90,7 @@ console_log_open(struct console_log *log, int fd, int index_fd, uint64_t limit, 
 	}
 	logindex_open(&log->index, index_fd);
 	if (live && log->size > 0)
-		logindex_resume(&log->index, log->size,
-			(int64_t)st.st_mtim.tv_sec * 1000000 + st.st_mtim.tv_nsec / 1000,
-			logtime_now());
+		logindex_resume(&log->index, log->size, usec_of(&st.st_mtim), logtime_now());
 	if (log->index.fd < 0 && index_fd >= 0)
 		close(index_fd);
 }

@@ -411,6 +411,15 @@ check_words(const struct render *r, const struct rule *rule, struct cij_error *e
 	return 0;
 }
 
+/* "wi=0" alone is how each chunk begins, and the later forks have no word for it. */
+static bool
+says_nothing(const struct render *r, const struct rule *rule)
+{
+	return rule->kind == INJECT_CHUNK && r->words != WORDS_LIGHTNVM &&
+	       rule->state == CHUNK_ANY_STATE && rule->type == CHUNK_ANY_TYPE && rule->wp < 0 &&
+	       rule->cnlb < 0;
+}
+
 static int
 render_rule(struct render *r, const struct rule *rule, struct cij_error *err)
 {
@@ -422,6 +431,8 @@ render_rule(struct render *r, const struct rule *rule, struct cij_error *err)
 		secs = span(r, &rule->sec, d->num_sec);
 	if (check_words(r, rule, err) < 0)
 		return -1;
+	if (says_nothing(r, rule))
+		return 0;
 	if (__builtin_mul_overflow(grps * pus, chks, &lines) ||
 		__builtin_mul_overflow(lines, secs, &lines) || (r->lines += lines) > LINES_MAX ||
 		lines > LINES_MAX)

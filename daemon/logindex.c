@@ -227,7 +227,8 @@ logindex_resume(struct logindex *index, uint64_t size, int64_t modified, struct 
 	uint64_t known = index->seen.kind == LOGINDEX_SEEN ? index->seen.offset
 							   : index->last.offset;
 	struct logindex_record record = {known, now, LOGINDEX_AWAY};
-	int64_t ago = now.wall - modified;
+	/* The log's owner may have given it any time. */
+	int64_t ago = now.wall - (modified > 0 ? modified : 0);
 
 	if (index->fd < 0 || size <= known)
 		return;

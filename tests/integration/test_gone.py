@@ -2,6 +2,9 @@
 
 import shutil
 import signal
+import socket
+
+import pytest
 
 from harness import wait_until
 
@@ -66,3 +69,29 @@ def test_a_monitor_that_closes_leaves_time_for_last_words(daemon, fake):
     daemon.folder("a", fake.config("at=cont:close", "say=disk on fire"))
     err = daemon.ctl("start", "a", code=1).stderr
     assert "closed its monitor" in err or "disk on fire" in err, err
+
+
+@pytest.mark.parametrize("half_first", [False, True])
+def test_a_client_that_waits_for_ever_and_leaves_is_let_go(daemon, fake, half_first):
+    """Also while nothing is read of it: it has asked for too much, or has said that no more comes."""
+    daemon.folder("a", fake.config())
+    daemon.show("a")
+    base = len(daemon.fds())
+    wait = '{"execute": "guest-wait", "arguments": {"guest": "a", "for": "running", "timeout": 0}, "id": %d}\n'
+    for requests in (1, 256, 600):
+        with daemon.connect() as c:
+            c.send_raw("".join(wait % i for i in range(requests)))
+            if half_first:
+                c.sock.shutdown(socket.SHUT_WR)
+                # It is seen to be half closed only, and is not taken for gone.
+                with daemon.connect() as other:
+                    other.call("query-daemon")
+                assert len(daemon.fds()) > base
+        wait_until(lambda: len(daemon.fds()) <= base, "its descriptors are closed")
+    # Who stays hears of it.
+    with daemon.connect() as c:
+        c.send_raw("".join(wait % i for i in range(300)))
+        c.sock.shutdown(socket.SHUT_WR)
+        daemon.ctl("start", "a")
+        for one in range(300):
+            assert c.receive(one)["return"]["state"] == "running"

@@ -96,6 +96,10 @@ each_fork_in_its_own_words(void **state)
 		"group=0 punit=0 chunk=0 state=OPEN wp=8\n"
 		"group=1 punit=* chunk=2 state=CLOSED wp=4096\n"
 		"group=0 punit=1 chunk=3 state=FREE type=RANDOM\n");
+	/* No line that the fork, and we, would find empty. */
+	renders(DRIVE(",'chunkinfo':'f'"),
+		"grp=0 pu=0 chk=1 wi=0\ngrp=0 pu=0 chk=2 wi=0 state=OFFLINE\n", INJECT_CHUNK,
+		WORDS_OCSSD, "group=0 punit=0 chunk=2 state=OFFLINE\n");
 	renders(ISSUE_DRIVE, NULL, INJECT_WRITE, WORDS_OCSSD_NS1,
 		"ns=1 group=0 punit=3 chunk=0 sectr=53 prob=100\n");
 }

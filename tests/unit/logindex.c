@@ -178,6 +178,11 @@ time_away_is_told(void **state)
 	logindex_resume(&index, 200, -5, at(10, 2100 * SECOND));
 	record = logindex_read(&index, logindex_find(&index, 150));
 	assert_true(record.time.mono >= 1097 * SECOND);
+	/* Nor does a time that is none. */
+	logindex_resume(&index, 300, INT64_MIN, at(3000 * SECOND, 2100 * SECOND));
+	record = logindex_read(&index, logindex_find(&index, 250));
+	assert_int_equal(record.offset, 200);
+	assert_true(record.time.mono >= 1097 * SECOND);
 	close(fd);
 }
 
