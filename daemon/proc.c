@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -104,12 +105,16 @@ close_from(int fd)
 }
 
 /* Runs between fork and exec: nothing here may lock, allocate or log. */
-static void __attribute__((noreturn))
-child_exec(const struct proc_spec *spec, int program, char *const *launch_argv, char *const *env)
+static void __attribute__((noreturn)) child_exec(const struct proc_spec *spec, int program,
+	pid_t parent, char *const *launch_argv, char *const *env)
 {
 	int high[PROC_FDS_MAX];
 	sigset_t none;
 
+	/* Until it is the launcher, whom the next daemon can tell by its arguments and descriptors,
+	 * it goes with the daemon: else it would come to be a QEMU that nobody knows of. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
+		_exit(126);
 	/* Out of the way of the numbers they shall get, first. */
 	for (int i = 0; i < spec->n_fds; i++) {
 		high[i] = fcntl(spec->fds[i], F_DUPFD_CLOEXEC, PROC_FDS_MAX + 1);
@@ -276,7 +281,7 @@ proc_spawn(struct event_base *base, const struct proc_spec *spec, proc_exit_fn *
 	_cleanup_strv_ struct strv argv = {0};
 	char *const env[] = {NULL};
 	int pidfd = -1;
-	pid_t pid;
+	pid_t pid, self;
 
 	if (program_fd < 0)
 		proc_init();
@@ -290,13 +295,14 @@ proc_spawn(struct event_base *base, const struct proc_spec *spec, proc_exit_fn *
 	strv_add(&argv, "--");
 	for (char *const *word = spec->argv; *word; word++)
 		strv_add(&argv, *word);
+	self = getpid();
 	pid = fork();
 	if (pid < 0) {
 		cij_error_errno(err, CIJ_E_NO_RESOURCES, errno, "cannot start a process");
 		return NULL;
 	}
 	if (pid == 0)
-		child_exec(spec, program_fd, argv.items, env);
+		child_exec(spec, program_fd, self, argv.items, env);
 	/* It is our child and not reaped: the pid is still its own. */
 	if (!old_kernel)
 		pidfd = proc_pidfd(pid);
