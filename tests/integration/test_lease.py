@@ -116,8 +116,9 @@ def test_extended_and_shortened_by_its_holder(g):
 
 
 def test_time_ends_it(g):
-    g.ctl_as(OWNER, "lease", "g", "--for", "1s")
+    g.ctl_as(OWNER, "lease", "g", "--for", "1m")
     g.ctl_as(SHARED, "start", "g", code=75)
+    g.ctl_as(OWNER, "lease", "g", "--for", "1s")
     wait_until(lambda: holder(g) is None, "the lease ends")
     g.ctl_as(SHARED, "start", "g")
 
