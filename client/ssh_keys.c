@@ -105,7 +105,8 @@ read_key(const char *path, bool must, struct tried *tried)
 	({ \
 		int _rc; \
 		while ((_rc = (call)) == SSH_AUTH_AGAIN) \
-			if (ssh_link_wait((link), "logging in", (err)) < 0) { \
+			if (!ssh_is_connected((link)->session) || \
+				ssh_link_wait((link), "logging in", (err)) < 0) { \
 				_rc = SSH_AUTH_ERROR; \
 				break; \
 			} \
@@ -155,6 +156,8 @@ try_agent(struct ssh_link *l, struct tried *tried, struct cij_error *err)
 		return 1;
 	if (err->class == CIJ_E_TIMEOUT)
 		return -1;
+	if (!ssh_is_connected(l->session)) /* servers hang up after a few */
+		return ssh_link_failed(l, "logging in with ssh-agent's keys", err);
 	note(tried, "none of ssh-agent's keys is taken");
 	return 0;
 }

@@ -50,8 +50,8 @@ ssh_link_reason(struct ssh_link *l)
 int
 ssh_link_failed(struct ssh_link *l, const char *step, struct cij_error *err)
 {
-	return cij_error_set(err, CIJ_E_FAILED, "%s: %s at %s failed: %s", l->guest, step, l->where,
-		ssh_link_reason(l));
+	return cij_error_set(err, l->own_host ? CIJ_E_UNREACHABLE : CIJ_E_FAILED,
+		"%s: %s at %s failed: %s", l->guest, step, l->where, ssh_link_reason(l));
 }
 
 int
@@ -236,9 +236,7 @@ ssh_link_handshake(struct ssh_link *l, struct cij_error *err)
 		return cij_error_hint(err, "is an SSH server running %s?",
 			l->own_host ? "there" : "in the guest");
 	}
-	ssh_link_failed(l, "the SSH key exchange", err);
-	err->class = class;
-	return -1;
+	return ssh_link_failed(l, "the SSH key exchange", err);
 }
 
 char *

@@ -1,5 +1,6 @@
 """An OpenSSH server of our own on loopback, with keys and a configuration of its own."""
 
+import os
 import pathlib
 import shutil
 import socket
@@ -12,6 +13,29 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+class Agent:
+    """An ssh-agent of our own; it answers once it is entered."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __enter__(self):
+        self.process = subprocess.Popen(["ssh-agent", "-D", "-a", self.path], stdout=subprocess.DEVNULL)
+        wait_until(lambda: self.run("ssh-add", "-l") != 2, "ssh-agent answers")
+        return self
+
+    def run(self, *argv):
+        """The exit code: 2 = there is no agent."""
+        return subprocess.run(argv, env={**os.environ, "SSH_AUTH_SOCK": str(self.path)}, capture_output=True).returncode
+
+    def add(self, key):
+        assert self.run("ssh-add", "-q", str(key)) == 0
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait(30)
 
 
 class Sshd:

@@ -3,7 +3,6 @@
 import os
 import pty
 import re
-import select
 import signal
 import termios
 import threading
@@ -29,6 +28,7 @@ class Terminal:
                 os._exit(127)
         self.status = None
         self.shown = b""
+        self.lock = threading.Lock()  # of shown, which is added to all the time
         self.thread = threading.Thread(target=self.collect, daemon=True)
         self.thread.start()
 
@@ -40,7 +40,8 @@ class Terminal:
                 return
             if not data:
                 return
-            self.shown += data
+            with self.lock:
+                self.shown += data
 
     def type(self, data):
         os.write(self.fd, data if isinstance(data, bytes) else data.encode())
@@ -50,13 +51,14 @@ class Terminal:
         pattern = pattern if isinstance(pattern, bytes) else pattern.encode()
         end = time.monotonic() + seconds
         while True:
-            match = re.search(pattern, self.shown)
-            if match:
-                self.shown = self.shown[match.end():]
-                return match
-            assert time.monotonic() < end, f"{pattern} never came; instead: {self.shown[-2000:]}"
-            assert self.poll() is None or select.select([self.fd], [], [], 0.2)[0], (
-                f"{pattern} never came, it ended with {self.status}: {self.shown[-2000:]}")
+            with self.lock:
+                match = re.search(pattern, self.shown)
+                if match:
+                    self.shown = self.shown[match.end():]
+                    return match
+            assert time.monotonic() < end, f"{pattern} never came; it ended with {self.status}: {self.shown[-2000:]}"
+            if self.poll() is not None:  # what it said last may be on its way to us
+                end = min(end, time.monotonic() + 2)
             time.sleep(0.01)
 
     def poll(self):

@@ -12,7 +12,7 @@ import pytest
 
 from harness import BUILD, HANG, alive, wait_until
 from screen import Screen
-from sshd import Sshd
+from sshd import Agent, Sshd
 
 
 @pytest.fixture
@@ -149,15 +149,10 @@ def test_host_key_and_login_are_checked(booted, sshd, tmp_path):
     (home / ".ssh/config").write_text(f"Host *\n  IdentityFile {sshd.key}\n")
     assert "tiny" in booted.ctl("--host", target, "list", env=env).stdout
     (home / ".ssh/config").unlink()
-    agent = subprocess.Popen(["ssh-agent", "-D", "-a", tmp_path / "agent"], stdout=subprocess.DEVNULL)
-    try:
-        wait_until((tmp_path / "agent").exists, "the agent's socket")
-        subprocess.run(["ssh-add", "-q", sshd.key], env={**os.environ, "SSH_AUTH_SOCK": str(tmp_path / "agent")}, check=True)
-        done = booted.ctl("--host", target, "list", env={**env, "SSH_AUTH_SOCK": str(tmp_path / "agent")})
+    with Agent(tmp_path / "agent") as agent:
+        agent.add(sshd.key)
+        done = booted.ctl("--host", target, "list", env={**env, "SSH_AUTH_SOCK": str(agent.path)})
         assert "tiny" in done.stdout
-    finally:
-        agent.terminate()
-        agent.wait(HANG)
 
 
 def test_no_daemon_there(sshd, booted):
