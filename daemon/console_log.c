@@ -53,6 +53,16 @@ most_ahead(const struct console_log *log)
 	return log->limit > 0 && log->limit < ALLOCATE_MAX ? log->limit : ALLOCATE_MAX;
 }
 
+/* When the log was written last, in µs since 1970. Its owner can give it any time: one that cannot
+ * be is no news. */
+static int64_t
+modified_at(const struct stat *st, struct logtime now)
+{
+	if (st->st_mtim.tv_sec < 0 || st->st_mtim.tv_sec > now.wall / 1000000)
+		return now.wall;
+	return (int64_t)st->st_mtim.tv_sec * 1000000 + st->st_mtim.tv_nsec / 1000;
+}
+
 void
 console_log_open(struct console_log *log, int fd, int index_fd, uint64_t limit, bool live)
 {
@@ -79,10 +89,11 @@ console_log_open(struct console_log *log, int fd, int index_fd, uint64_t limit, 
 		return;
 	}
 	logindex_open(&log->index, index_fd);
-	if (live && log->size > 0)
-		logindex_resume(&log->index, log->size,
-			(int64_t)st.st_mtim.tv_sec * 1000000 + st.st_mtim.tv_nsec / 1000,
-			logtime_now());
+	if (live && log->size > 0) {
+		struct logtime now = logtime_now();
+
+		logindex_resume(&log->index, log->size, modified_at(&st, now), now);
+	}
 	if (log->index.fd < 0 && index_fd >= 0)
 		close(index_fd);
 }
