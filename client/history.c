@@ -18,13 +18,16 @@ print_entry(struct json_object *entry)
 	const char *user = cij_json_str(entry, "user"), *result = cij_json_str(entry, "result");
 	const char *operation = cij_json_str(entry, "operation");
 	const char *error = cij_json_str(entry, "error");
-	char line[2048], clean[2048];
+	char line[2048], clean[2048], times[48] = "";
 
-	snprintf(line, sizeof(line), "%s %s (pid %lld) %s%s%s: %s%s%s (%.1f s)", time ? time : "?",
-		user ? user : user_name(cij_json_int(entry, "uid", -1)),
+	if (cij_json_int(entry, "times", 1) > 1)
+		snprintf(times, sizeof(times), ", %lld times in a row",
+			(long long)cij_json_int(entry, "times", 1));
+	snprintf(line, sizeof(line), "%s %s (pid %lld) %s%s%s: %s%s%s (%.1f s%s)",
+		time ? time : "?", user ? user : user_name(cij_json_int(entry, "uid", -1)),
 		(long long)cij_json_int(entry, "pid", 0), operation ? operation : "?",
 		guest ? " " : "", guest ? guest : "", result ? result : "?", error ? ": " : "",
-		error ? error : "", (double)cij_json_int(entry, "ms", 0) / 1000);
+		error ? error : "", (double)cij_json_int(entry, "ms", 0) / 1000, times);
 	puts(cij_text_clean(line, clean, sizeof(clean)));
 }
 

@@ -1,6 +1,7 @@
 /*
- * Who did what: a line for each operation that changed something or was refused, in a file of
- * bounded size under STATE_DIR. What was typed or sent is not in it.
+ * Who did what: a line for each operation that changed something or was refused, in files of
+ * bounded size under STATE_DIR, of what was done and of what was refused. What was typed or sent is
+ * not in it.
  */
 #ifndef DAEMON_HISTORY_H
 #define DAEMON_HISTORY_H
@@ -31,7 +32,8 @@ void history_add(struct history *history, const struct deed *deed);
 
 /*
  * The last @limit entries about guests that match one of @globs (all, when there is none), oldest
- * first: {"time", "uid", "user", "pid", "operation", "guest", "result", "error", "ms"}.
+ * first: {"time", "uid", "user", "pid", "operation", "guest", "result", "error", "ms"}. Refused in
+ * a row of the same is one, the last, with how often as "times".
  */
 struct json_object *history_read(
 	const struct history *history, const struct cij_list *globs, size_t limit);

@@ -139,11 +139,9 @@ launch_main(int argc, char **argv)
 			return fail("cijqemud --launch: what is '%s'?", argv[at - 1]);
 	if (at + 1 >= argc)
 		return fail("cijqemud --launch: nothing to execute");
-	/* From here on it outlives the daemon: see child_exec(). */
-	prctl(PR_SET_PDEATHSIG, 0);
 	/* Its own session: a signal to the daemon's group or terminal is none to the guest. */
 	setsid();
-	/* Now it can be told by its words: it need not end with the daemon that began it. */
+	/* From here on it outlives the daemon: see child_exec(). */
 	prctl(PR_SET_PDEATHSIG, 0);
 	drop_privileges_of_daemon();
 	umask(0077);

@@ -19,6 +19,7 @@ struct qmp_execute_args {
 	char *guest;
 	struct json_object *command;
 	double timeout;
+	struct qmp *qmp; /* weak; whom it was given to: it answers before it goes */
 };
 static const struct cij_field qmp_execute_fields[] = {
 	OP_GUEST_FIELD(qmp_execute_args),
@@ -65,6 +66,29 @@ on_answer(void *arg, const struct qmp_reply *reply, const struct cij_error *err)
 		request_reply(request, NULL);
 }
 
+/*
+ * Nobody waits any more: what QEMU has not been given, it will not be, or all that clients leave
+ * behind would wait for a mute one for ever. What it has, is on record with its answer.
+ */
+static void
+withdraw(struct request *request, struct qmp *qmp)
+{
+	struct cij_error err;
+
+	if (!qmp_withdraw(qmp, request))
+		return;
+	cij_error_set(&err, CIJ_E_BAD_REQUEST, "its client hung up before QEMU took it: not done");
+	request_fail(request, &err);
+}
+
+static void
+on_execute_gone(struct request *request)
+{
+	struct qmp_execute_args *args = request->args;
+
+	withdraw(request, args->qmp);
+}
+
 /* The command as the client wrote it; @text stays the caller's. */
 static int
 parse_command(struct qmp_request *command, struct json_object *json, const char *text, size_t len,
@@ -87,7 +111,6 @@ qmp_execute(struct request *request)
 	struct qmp_rights rights = rights_of(request);
 	struct qmp_request command;
 	struct cij_error err;
-	struct qmp *qmp;
 	const char *text;
 	size_t len;
 
@@ -96,13 +119,14 @@ qmp_execute(struct request *request)
 			args->command, JSON_C_TO_STRING_PLAIN, &len);
 	if (parse_command(&command, args->command, text, len, &err) < 0 ||
 		qmp_policy_check(&rights, command.name, command.arguments, &err) < 0 ||
-		!(qmp = guest_monitor(request->guest, &err))) {
+		!(args->qmp = guest_monitor(request->guest, &err))) {
 		request_fail(request, &err);
 		return;
 	}
 	request->what = qmp_policy_describe(command.name, command.arguments);
 	request->no_audit = !request->what;
-	qmp_send_raw(qmp, command.name, command.arguments, args->timeout, on_answer, request);
+	request->gone = on_execute_gone;
+	qmp_send_raw(args->qmp, command.name, command.arguments, args->timeout, on_answer, request);
 }
 
 const struct op op_qmp_execute = {
@@ -118,6 +142,7 @@ const struct op op_qmp_execute = {
 
 struct hmp_args {
 	char *guest, *line;
+	struct qmp *qmp; /* as above */
 };
 static const struct cij_field hmp_fields[] = {
 	OP_GUEST_FIELD(hmp_args),
@@ -145,21 +170,29 @@ on_hmp_answer(void *arg, struct json_object *value, const struct cij_error *err)
 }
 
 static void
+on_hmp_gone(struct request *request)
+{
+	struct hmp_args *args = request->args;
+
+	withdraw(request, args->qmp);
+}
+
+static void
 hmp(struct request *request)
 {
 	struct hmp_args *args = request->args;
 	struct qmp_rights rights = rights_of(request);
 	struct cij_error err;
-	struct qmp *qmp;
 
 	if (qmp_policy_check_hmp(&rights, args->line, &err) < 0 ||
-		!(qmp = guest_monitor(request->guest, &err))) {
+		!(args->qmp = guest_monitor(request->guest, &err))) {
 		request_fail(request, &err);
 		return;
 	}
 	request->what = qmp_policy_describe_hmp(args->line);
 	request->no_audit = !request->what;
-	qmp_send_hmp(qmp, args->line, COMMAND_SECONDS, on_hmp_answer, request);
+	request->gone = on_hmp_gone;
+	qmp_send_hmp(args->qmp, args->line, COMMAND_SECONDS, on_hmp_answer, request);
 }
 
 const struct op op_hmp = {

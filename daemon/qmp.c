@@ -500,6 +500,19 @@ qmp_send_raw(struct qmp *qmp, struct span name, struct span arguments, double se
 }
 
 bool
+qmp_withdraw(struct qmp *qmp, const void *arg)
+{
+	struct command *command;
+
+	TAILQ_FOREACH (command, &qmp->own.waiting, link)
+		if (command->arg == arg) {
+			qmp_command_free(command);
+			return true;
+		}
+	return false;
+}
+
+bool
 qmp_is_open(const struct qmp *qmp)
 {
 	return qmp->wire.fd >= 0;

@@ -50,6 +50,12 @@ void qmp_send_hmp(
 void qmp_send_raw(struct qmp *qmp, struct span command, struct span arguments, double seconds,
 	qmp_raw_fn *reply, void *arg);
 
+/*
+ * Takes a command of qmp_send_raw() or qmp_send_hmp() back whose @reply gets @arg: it is not called
+ * then. False where QEMU has it already.
+ */
+bool qmp_withdraw(struct qmp *qmp, const void *arg);
+
 /* The error that QEMU answered with. */
 void qmp_reply_to_error(const struct qmp_reply *reply, struct cij_error *err);
 

@@ -10,8 +10,11 @@
 #include "daemon/clock.h"
 #include "daemon/strv.h"
 
-/* How often the files are looked at: 'list' asks for a name a guest. */
+/* How old an answer may be: 'list' asks for a name a guest. */
 #define LOOK_SECONDS 1
+
+/* Somebody who is not known may have come a moment ago: looked for again, but once for a 'list'. */
+#define MISS_SECONDS 0.02
 
 struct user {
 	uid_t uid;
@@ -39,14 +42,14 @@ static size_t n_users;
 static struct group_entry *groups;
 static size_t n_groups;
 
-/* Whether the file must be read (again). */
+/* Whether the file must be read (again), to know what was true @age seconds ago. */
 static bool
-has_changed(struct source *source)
+has_changed(struct source *source, double age)
 {
 	double now = clock_mono();
 	struct stat st;
 
-	if (source->looked && now - source->looked < LOOK_SECONDS)
+	if (source->looked && now - source->looked < age)
 		return false;
 	if (stat(source->path, &st) < 0)
 		st = (struct stat){0};
@@ -84,12 +87,12 @@ by_uid(const void *a, const void *b)
 }
 
 static void
-read_users(void)
+read_users(double age)
 {
 	_cleanup_fclose_ FILE *file = NULL;
 	struct passwd *entry;
 
-	if (!has_changed(&passwd_file))
+	if (!has_changed(&passwd_file, age))
 		return;
 	for (size_t i = 0; i < n_users; i++)
 		free(users[i].name);
@@ -107,12 +110,12 @@ read_users(void)
 }
 
 static void
-read_groups(void)
+read_groups(double age)
 {
 	_cleanup_fclose_ FILE *file = NULL;
 	struct group *entry;
 
-	if (!has_changed(&group_file))
+	if (!has_changed(&group_file, age))
 		return;
 	for (size_t i = 0; i < n_groups; i++) {
 		free(groups[i].name);
@@ -132,11 +135,10 @@ read_groups(void)
 }
 
 static const struct user *
-find_user(uid_t uid)
+search_user(uid_t uid)
 {
 	size_t low = 0, high;
 
-	read_users();
 	for (high = n_users; low < high;) {
 		size_t mid = (low + high) / 2;
 
@@ -148,6 +150,19 @@ find_user(uid_t uid)
 	return low < n_users && users[low].uid == uid ? &users[low] : NULL;
 }
 
+static const struct user *
+find_user(uid_t uid)
+{
+	const struct user *user;
+
+	read_users(LOOK_SECONDS);
+	user = search_user(uid);
+	if (user)
+		return user;
+	read_users(MISS_SECONDS);
+	return search_user(uid);
+}
+
 const char *
 user_name(uid_t uid)
 {
@@ -156,10 +171,9 @@ user_name(uid_t uid)
 	return user ? user->name : NULL;
 }
 
-bool
-user_id(const char *name, uid_t *uid)
+static bool
+search_user_id(const char *name, uid_t *uid)
 {
-	read_users();
 	for (size_t i = 0; i < n_users; i++)
 		if (strcmp(users[i].name, name) == 0) {
 			*uid = users[i].uid;
@@ -169,15 +183,34 @@ user_id(const char *name, uid_t *uid)
 }
 
 bool
-group_id(const char *name, gid_t *gid)
+user_id(const char *name, uid_t *uid)
 {
-	read_groups();
+	read_users(LOOK_SECONDS);
+	if (search_user_id(name, uid))
+		return true;
+	read_users(MISS_SECONDS);
+	return search_user_id(name, uid);
+}
+
+static bool
+search_group_id(const char *name, gid_t *gid)
+{
 	for (size_t i = 0; i < n_groups; i++)
 		if (strcmp(groups[i].name, name) == 0) {
 			*gid = groups[i].gid;
 			return true;
 		}
 	return false;
+}
+
+bool
+group_id(const char *name, gid_t *gid)
+{
+	read_groups(LOOK_SECONDS);
+	if (search_group_id(name, gid))
+		return true;
+	read_groups(MISS_SECONDS);
+	return search_group_id(name, gid);
 }
 
 bool
@@ -198,7 +231,7 @@ user_has_group(uid_t uid, gid_t gid)
 
 	if (!user || user->gid == gid)
 		return user != NULL;
-	read_groups();
+	read_groups(LOOK_SECONDS);
 	for (size_t i = 0; i < n_groups; i++)
 		for (size_t k = 0; groups[i].gid == gid && k < groups[i].members.n; k++)
 			if (strcmp(groups[i].members.items[k], user->name) == 0)

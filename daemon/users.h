@@ -1,6 +1,7 @@
 /*
  * Names of local users and groups, from the files themselves: NSS may block for a minute. The files
- * are read again when they have changed, which is looked for once a second at most.
+ * are read again when they have changed, which is looked for once a second at most, and sooner
+ * where somebody is not in them.
  */
 #ifndef DAEMON_USERS_H
 #define DAEMON_USERS_H

@@ -245,8 +245,16 @@ def test_history_names_who_what_whom_and_how(lab):
     assert json.loads(lab.ctl("--json", "events", "--history").stdout)[-1]["guest"] == "nix"
 
 
+def flood(client, name, n):
+    """@n refusals, or more."""
+    for _ in range(0, n, 100):
+        ids = [client.send("guest-kill", guest=name) for _ in range(100)]
+        for _ in ids:
+            assert "error" in client.read()
+
+
 def test_history_is_bounded_and_survives_rubbish(lab):
-    path = lab.state / "history.jsonl"
+    path = lab.state / "refused.jsonl"
     with lab.connect() as c:
         for i in range(4):
             c.ask("guest-kill", guest=f"x{i}")
@@ -254,17 +262,33 @@ def test_history_is_bounded_and_survives_rubbish(lab):
             f.write('{"half": "a li\n\0\n[]\n')
         c.ask("guest-kill", guest="last")
         got = c.call("query-history", limit=3)
-        assert [e["guest"] for e in got] == ["x2", "x3", "last"]
-        name = "a" * 63
-        for _ in range(1000):
-            for _ in range(4):
-                c.send("guest-kill", guest=name)
-            for i in range(4):
-                c.receive(c.last_id - 3 + i)
-        assert len(c.call("query-history", limit=5000)) > 1500
-    sizes = [p.stat().st_size for p in lab.state.glob("history*")]
-    assert len(sizes) == 2 and max(sizes) <= 512 * 1024
+        assert [e["guest"] for e in got] == ["x2", "x3", "last"] and not any("us" in e for e in got)
+        for i in range(30):
+            flood(c, "a" * 61 + str(i + 10), 100)
+        got = c.call("query-history", limit=5000)
+        assert got[-1]["guest"][-2:] == "39" and 10 <= len(got) < 30
+    sizes = {p.name: p.stat().st_size for p in lab.state.glob("*.jsonl")}
+    assert sorted(sizes) == ["history.jsonl", "refused.1.jsonl", "refused.jsonl"]
+    assert sizes["refused.1.jsonl"] > 200 * 1024 and max(sizes.values()) <= 256 * 1024
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_strangers_refusals_push_out_no_deed(lab):
+    lab.folder_of(OWNER, "g", lab.fake.config())
+    lab.ctl_as(OWNER, "start", "g")
+    with lab.connect_as(STRANGER) as c:
+        flood(c, "g", 5000)
+        lab.ctl_as(OWNER, "kill", "g")
+        flood(c, "g", 100)
+        got = c.call("query-history", guests=["g"], limit=5)
+        more = c.call("query-history", guests=["g"], limit=1)
+    assert [(e["operation"], e["result"], e.get("times", 1) > 1) for e in got] == [
+        ("guest-start", "done", False), ("guest-kill", "Denied", True),
+        ("guest-kill", "done", False), ("guest-kill", "Denied", True)]
+    assert got[3]["times"] == 100 and more == got[3:]
+    assert lab.log_text().count("guest-kill g: you may not") >= 5100  # the journal has each
+    lines = lab.ctl("events", "--history", "g").stdout.splitlines()
+    assert len(lines) == 4 and "100 times in a row" in lines[3] and "times" not in lines[2]
 
 
 def test_share_with_names_that_no_file_has(lab):

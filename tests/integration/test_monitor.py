@@ -353,6 +353,30 @@ def test_mute_qemu_is_told_and_answers_go_nowhere_else(guest, fake):
             assert client.to_end() == b""  # each waiter failed once, then the end
 
 
+def test_what_nobody_waits_for_is_not_kept(guest, fake, tmp_path):
+    """Commands for a mute QEMU, without a time-out, from clients that vanish: it is never given them."""
+    seen = tmp_path / "qmp-log"
+    fake.tell(f"qmp-log={seen}")
+    guest.ctl("restart", "f", "--force-after", "0")
+    pid = guest.show("f")["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for _ in range(5):
+            with guest.connect() as c:
+                for _ in range(50):
+                    c.send("qmp-execute", guest="f", command={"execute": "stop"}, timeout=0)
+                    c.send("hmp", guest="f", line="system_wakeup")
+                c.call("query-daemon")  # all have been taken
+        wait_until(lambda: guest.log_text().count("hung up") > 400, "they are taken back")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    with guest.connect() as c:
+        c.call("qmp-execute", guest="f", command={"execute": "query-status"})
+    log = seen.read_text()
+    # No more than what may be on its way to QEMU at a time.
+    assert log.count("stop") + log.count("system_wakeup") <= 8
+
+
 @pytest.mark.parametrize("deed", ["crash", "exit", "close", "garbage"])
 def test_qemu_ending_fails_every_waiter_once(guest, fake, deed):
     fake.tell(f"at=query-block:{deed}")

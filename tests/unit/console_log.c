@@ -2,6 +2,8 @@
 #include "tests/unit/unit.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "daemon/console_log.h"
@@ -198,6 +200,29 @@ ended_log_is_left_alone(void **state)
 	assert_int_equal(log_.size, 160000);
 }
 
+/* Its owner can give a log any time; this kernel's file systems in memory take all of them. */
+static void
+absurd_times_are_no_news(void **state)
+{
+	static const int64_t seconds[] = {INT64_MAX, INT64_MAX / 1000000, INT64_MIN, -1, 0};
+
+	reopen(0, true);
+	for (size_t i = 0; i < cij_array_size(seconds); i++) {
+		struct timespec times[2] = {{seconds[i], 0}, {seconds[i], 999999999}};
+		struct logtime now = logtime_now();
+		int fd = memfd_create("out", MFD_CLOEXEC);
+
+		assert_int_equal(write(fd, "line\n", 5), 5);
+		assert_int_equal(futimens(fd, times), 0);
+		console_log_close(&log_);
+		console_log_open(&log_, fd, memfd_create("index", MFD_CLOEXEC), 0, true);
+		console_log_look(&log_);
+		assert_int_equal(log_.size, 5);
+		assert_true(log_.index.last.time.wall >= 0);
+		assert_true(log_.index.last.time.wall <= now.wall + 60 * 1000000LL);
+	}
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int
@@ -211,6 +236,7 @@ main(void)
 		T(owner_may_cut_it),
 		T(read_only_log_is_told),
 		T(ended_log_is_left_alone),
+		T(absurd_times_are_no_news),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

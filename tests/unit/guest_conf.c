@@ -278,6 +278,32 @@ drives_do_not_take_the_guests_own_files(void **state)
 		"may not be 'initrd': its file would be the guest's 'initrd.img'");
 }
 
+/* QEMU's ids of root ports, and of what stands behind a drive 'x': no other drive has them. */
+static void
+drives_do_not_take_the_daemons_own_ids(void **state)
+{
+	static const char *const taken[] = {"x-ns1", "nvme0-ns1", "x-subsys", "port0", "port17"};
+	static const char *const free_ones[] = {
+		"x-ns2", "x-ns", "ns1", "subsys", "portal", "x-port1"};
+	char text[128], desc[128];
+	struct guest_conf conf;
+
+	for (size_t i = 0; i < cij_array_size(taken); i++) {
+		snprintf(text, sizeof(text),
+			"{'devices':[{'id':'x','type':'zns'},{'id':'%s','type':'nvme'}]}",
+			taken[i]);
+		snprintf(desc, sizeof(desc), "is '%s', a name that the daemon uses itself",
+			taken[i]);
+		bad(text, "devices[1].id", desc);
+	}
+	for (size_t i = 0; i < cij_array_size(free_ones); i++) {
+		snprintf(text, sizeof(text), "{'devices':[{'id':'%s','type':'nvme'}]}",
+			free_ones[i]);
+		good(&conf, text);
+		guest_conf_clear(&conf);
+	}
+}
+
 static void
 numbers_belong_to_a_type(void **state)
 {
@@ -382,6 +408,7 @@ main(void)
 		cmocka_unit_test(host_ports_are_taken_once),
 		cmocka_unit_test(ids_of_drives),
 		cmocka_unit_test(drives_do_not_take_the_guests_own_files),
+		cmocka_unit_test(drives_do_not_take_the_daemons_own_ids),
 		cmocka_unit_test(numbers_belong_to_a_type),
 		cmocka_unit_test(geometry),
 		cmocka_unit_test(zones),

@@ -328,6 +328,38 @@ a_late_answer_is_dropped(void **state)
 }
 
 static void
+on_raw(void *arg, const struct qmp_reply *reply, const struct cij_error *err)
+{
+	struct waiter *w = arg;
+
+	w->calls++;
+}
+
+static void
+what_qemu_has_not_got_is_taken_back(void **state)
+{
+	static const struct span name = {"stop", 4}, no_arguments;
+	struct waiter w[12] = {0}, other = {0};
+	int got = 0;
+
+	greet();
+	for (int i = 0; i < 12; i++)
+		qmp_send_raw(qmp, name, no_arguments, 0, on_raw, &w[i]);
+	for (int i = 0; i < 12; i++)
+		if (!qmp_withdraw(qmp, &w[i]))
+			got++; /* these are QEMU's to answer */
+	assert_in_range(got, 1, 11);
+	assert_false(qmp_withdraw(qmp, &other));
+	for (int i = 0; i < got; i++)
+		answer(id_of(heard(), "stop"), "{}");
+	qmp_send(qmp, "query-status", NULL, 0, on_reply, &other);
+	answer(id_of(heard(), "query-status"), "{}"); /* nothing stood before it */
+	loop_until(other.calls);
+	for (int i = 0; i < 12; i++)
+		assert_int_equal(w[i].calls, i < got);
+}
+
+static void
 closed_in_mid_command(void **state)
 {
 	struct waiter w[20] = {0};
@@ -501,6 +533,7 @@ main(void)
 		T(garbage_after_the_greeting_ends_it),
 		T(replies_to_nobody_are_dropped),
 		T(a_late_answer_is_dropped),
+		T(what_qemu_has_not_got_is_taken_back),
 		T(closed_in_mid_command),
 		T(closed_before_the_greeting),
 		T(a_refused_negotiation_closes),

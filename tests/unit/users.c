@@ -58,6 +58,31 @@ names_of_the_files(void **state)
 	folder_remove(dir);
 }
 
+/* Whoever is not known may have come just now: the files are looked at again soon. */
+static void
+newcomers_are_known_soon(void **state)
+{
+	char *dir = folder_make();
+	_cleanup_free_ char *passwd = write_file(dir, "passwd", "root:x:0:0::/:/bin/sh\n");
+	_cleanup_free_ char *group = write_file(dir, "group", "root:x:0:\n");
+	_cleanup_free_ char *later = write_file(dir, "p", "root:x:0:0::/:\nanna:x:1003:5::/:\n");
+	_cleanup_free_ char *groups = write_file(dir, "g", "root:x:0:\nlab:x:5:anna\n");
+	uid_t uid = 0;
+	gid_t gid = 0;
+
+	users_use(passwd, group);
+	assert_null(user_name(1003));
+	assert_false(user_id("anna", &uid));
+	assert_false(group_id("lab", &gid));
+	assert_int_equal(rename(later, passwd), 0);
+	assert_int_equal(rename(groups, group), 0);
+	usleep(25000);
+	assert_string_equal(user_name(1003), "anna");
+	assert_true(user_id("anna", &uid) && uid == 1003);
+	assert_true(group_id("lab", &gid) && gid == 5);
+	folder_remove(dir);
+}
+
 static void
 ids_in_digits(void **state)
 {
@@ -144,6 +169,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(names_of_the_files),
+		cmocka_unit_test(newcomers_are_known_soon),
 		cmocka_unit_test(ids_in_digits),
 		cmocka_unit_test(rights),
 		cmocka_unit_test(room),
