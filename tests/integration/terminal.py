@@ -51,14 +51,16 @@ class Terminal:
         pattern = pattern if isinstance(pattern, bytes) else pattern.encode()
         end = time.monotonic() + seconds
         while True:
+            over = time.monotonic() >= end
+            if self.poll() is not None:  # what it said last may be on its way to us
+                self.thread.join(10)
+                over = True
             with self.lock:
                 match = re.search(pattern, self.shown)
                 if match:
                     self.shown = self.shown[match.end():]
                     return match
-            assert time.monotonic() < end, f"{pattern} never came; it ended with {self.status}: {self.shown[-2000:]}"
-            if self.poll() is not None:  # what it said last may be on its way to us
-                end = min(end, time.monotonic() + 2)
+            assert not over, f"{pattern} never came; it ended with {self.status}: {self.shown[-2000:]}"
             time.sleep(0.01)
 
     def poll(self):

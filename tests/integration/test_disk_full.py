@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 
-from harness import Daemon, FakeQemu, fork
+from harness import Daemon, FakeQemu, fork, wait_until
 
 V3 = "qemu-nvme-3.1.50"
 OCSSD = {"id": "nvme0", "type": "ocssd", "num_grp": 2, "num_pu": 4, "num_chk": 60, "num_sec": 4096, "sec_size": 4096,
@@ -39,6 +39,9 @@ class Disk:
         subprocess.run(["mount", "-o", "remount," + ",".join(options), self.path], check=True)
 
     def names(self):
+        """What there is, when what is being removed has gone."""
+        wait_until(lambda: not [name for name in os.listdir(self.guests) if name.startswith(".")],
+                   "what was not finished is removed")
         return sorted(os.listdir(self.guests))
 
 
