@@ -185,10 +185,14 @@ typedef void guest_wait_fn(void *arg, const struct cij_error *err);
 
 /*
  * Calls @fn once, from the loop, when the guest is as wanted (@err NULL), when it cannot get there
- * any more (a failed start: the reason), or after @seconds (Timeout; 0 = for ever).
+ * any more (a failed start: the reason), or after @seconds (Timeout; 0 = for ever). Returns
+ * what guest_wait_cancel() takes until then.
  */
-void guest_wait(
+struct guest_waiter *guest_wait(
 	struct guest *guest, enum guest_want want, double seconds, guest_wait_fn *fn, void *arg);
+
+/* Nobody waits any more: @fn is not called. */
+void guest_wait_cancel(struct guest_waiter *waiter);
 
 /* Definition */
 

@@ -141,6 +141,12 @@ on_deadline(evutil_socket_t fd, short what, void *arg)
 }
 
 void
+guest_wait_cancel(struct guest_waiter *waiter)
+{
+	waiter_free(waiter);
+}
+
+struct guest_waiter *
 guest_wait(struct guest *guest, enum guest_want want, double seconds, guest_wait_fn *fn, void *arg)
 {
 	struct guest_waiter *waiter = calloc(1, sizeof(*waiter));
@@ -163,4 +169,5 @@ guest_wait(struct guest *guest, enum guest_want want, double seconds, guest_wait
 			abort();
 		event_add(waiter->deadline, &tv);
 	}
+	return waiter;
 }

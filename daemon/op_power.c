@@ -272,6 +272,7 @@ struct wait_args {
 	char *guest;
 	int want; /* index of wait_words */
 	double timeout;
+	struct guest_waiter *waiter; /* weak; no argument */
 };
 static const struct cij_field wait_fields[] = {
 	OP_GUEST_FIELD(wait_args),
@@ -296,12 +297,26 @@ init_wait_args(void *obj)
 
 static const struct cij_table wait_table = CIJ_TABLE(wait_fields, struct wait_args, init_wait_args);
 
+/* The client hung up: nobody waits for the guest any more, who might for ever. */
+static void
+on_waiting_gone(struct request *request)
+{
+	const struct wait_args *args = request->args;
+	struct cij_error err;
+
+	guest_wait_cancel(args->waiter);
+	cij_error_set(&err, CIJ_E_TIMEOUT, "its client hung up");
+	request_fail(request, &err);
+}
+
 static void
 guest_wait_op(struct request *request)
 {
 	struct wait_args *args = request->args;
 
-	guest_wait(request->guest, wants[args->want], args->timeout, on_there, request);
+	args->waiter = guest_wait(
+		request->guest, wants[args->want], args->timeout, on_there, request);
+	request->gone = on_waiting_gone;
 }
 
 const struct op op_guest_wait = {

@@ -88,6 +88,8 @@ def test_a_client_that_waits_for_ever_and_leaves_is_let_go(daemon, fake, half_fi
                     other.call("query-daemon")
                 assert len(daemon.fds()) > base
         wait_until(lambda: len(daemon.fds()) <= base, "its descriptors are closed")
+    # And none of what it waited for is kept: one, and twice as many as a client may have under way.
+    wait_until(lambda: daemon.log_text().count("guest-wait a: Timeout") == 1 + 2 * 256, "nobody waits any more")
     # Who stays hears of it.
     with daemon.connect() as c:
         c.send_raw("".join(wait % i for i in range(300)))
