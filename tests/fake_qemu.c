@@ -294,6 +294,9 @@ answer_hmp(struct fake *f, const char *line, const char *id)
 	size_t n = 0;
 
 	sscanf(line, "%63s", word);
+	for (char *c = word; *c; c++)
+		if (strchr("\"\\", *c) || (unsigned char)*c < ' ' || *c == 0x7f || *c & 0x80)
+			*c = '?'; /* it is told in JSON */
 	if (!reach(f, word))
 		return;
 	if (strcmp(word, "hostfwd_add") == 0) {
