@@ -237,22 +237,28 @@ def test_a_kernel_that_does_not_fit(disk, lab, tmp_path):
 
 def test_the_end_of_a_run(disk, lab, tmp_path):
     """How it ended is on record as soon as there is room, and the next daemon says the same."""
-    folder = lab.folder("g", FakeQemu(tmp_path / "q").config("flood=400000"))
-    disk.leave(pages=500)
+    lab.folder("g", FakeQemu(tmp_path / "q").config())
     lab.ctl("start", "g")
-    wait_until(lambda: os.statvfs(disk.path).f_bfree == 0 and lab.show("g")["console"]["incomplete_since"], "it is full")
-    # What is given back when it ends is taken by others at once.
-    with open(disk.path / "others", "wb") as others, contextlib.suppress(OSError):
-        os.posix_fallocate(others.fileno(), 0, 4096)
-    disk.leave(pages=0)
-    (folder / "logs/0001.run.json").chmod(0o644)
-    lab.ctl("kill", "g")
-    view = lab.show("g")
-    assert (view["state"], view["reason"]) == ("stopped", "killed")
+    disk.leave(inodes=0)
+    os.kill(lab.show("g")["pid"], signal.SIGKILL)
+    wait_until(lambda: lab.show("g")["state"] == "stopped", "its end is seen")
+    assert lab.log_text().count("cannot write 'logs/0001.run.json': No space left on device") == 1
     disk.leave()
-    assert lab.show("g")["reason"] == "killed"
+    assert lab.show("g")["reason"] == "crashed"
     lab.restart(signal.SIGKILL)
-    assert lab.show("g")["reason"] == "killed"
+    view = lab.show("g")
+    assert (view["reason"], view["exit"]) == ("crashed", {"signal": 9, "name": "SIGKILL"})
+
+
+def test_the_end_of_a_run_that_had_room_ahead(disk, lab, tmp_path):
+    """What was kept for its console is enough for the record."""
+    lab.folder("g", FakeQemu(tmp_path / "q").config())
+    lab.ctl("start", "g")
+    disk.leave(pages=0)
+    os.kill(lab.show("g")["pid"], signal.SIGKILL)
+    wait_until(lambda: lab.show("g")["state"] == "stopped", "its end is seen")
+    lab.restart(signal.SIGKILL)
+    assert lab.show("g")["reason"] == "crashed"
 
 
 def test_a_guest_that_fills_it(disk, lab, tiny, tmp_path):
