@@ -274,6 +274,8 @@ print_status(const char *guest, struct json_object *view)
 		snprintf(text, sizeof(text), "%s%s%s", view_summary(view, part, sizeof(part)),
 			cij_json_bool(view, "ready", false) ? ", ready" : "",
 			cij_json_bool(view, "hung", false) ? ", hung: QEMU does not answer" : "");
+		if (*view_note(view, part, sizeof(part)) && !cij_json_bool(view, "hung", false))
+			snprintf(text + strlen(text), sizeof(text) - strlen(text), "; %s", part);
 		if (uptime >= 0)
 			snprintf(text + strlen(text), sizeof(text) - strlen(text), ", up %s",
 				duration_text(uptime, part, sizeof(part)));

@@ -73,6 +73,7 @@ guest_free(struct guest *guest)
 	if (guest->restart)
 		event_free(guest->restart);
 	oom_clear(&guest->oom);
+	free(guest->io_error);
 	if (guest->monitor_fd >= 0)
 		close(guest->monitor_fd);
 	run_clear(&guest->run);
@@ -184,7 +185,10 @@ guest_status(const struct guest *guest, struct guest_status *status)
 		.exit = &run->exit,
 		.error = down ? run->error : NULL,
 		.broken = guest->broken.class != CIJ_E_NONE ? guest->broken.desc : NULL,
-		.note = !down && guest->folder_gone ? "its folder was renamed or removed" : NULL,
+		.note = down                        ? NULL
+			: guest->folder_gone        ? "its folder was renamed or removed"
+			: guest->state == GS_PAUSED ? guest->io_error
+						    : NULL,
 		.restarts = run->backoff.restarts,
 		.restart_in = planned && restart_in < 0 ? 0 : restart_in,
 		.gave_up = down && run->backoff.gave_up,
@@ -211,7 +215,10 @@ guest_tell_state(struct guest *guest)
 	cij_json_add_str(data, "guest", guest->name);
 	cij_json_add_str(data, "state", gstate_name(guest->state));
 	cij_json_add_str(data, "reason", down ? greason_name(guest->reason) : NULL);
-	cij_json_add_str(data, "error", down ? error : NULL);
+	cij_json_add_str(data, "error",
+		down                        ? error
+		: guest->state == GS_PAUSED ? guest->io_error
+					    : NULL);
 	cij_json_add_bool(data, "hung", guest->hung);
 	cij_json_add_int(data, "restarts", guest->run.backoff.restarts);
 	notify_send(guest->sv->notify, "GUEST_STATE", guest->name, data);

@@ -329,6 +329,9 @@ on_vm_status(void *arg, struct json_object *value, const struct cij_error *err)
 		return;
 	note_answer(guest);
 	guest->vm_running = cij_json_bool(value, "running", false);
+	str_replace(&guest->io_error, NULL);
+	if (cij_json_str(value, "status") && strcmp(cij_json_str(value, "status"), "io-error") == 0)
+		guest_set_io_error(guest, NULL, NULL, true);
 	qmp_send(guest->qmp, "query-pci", NULL, 0, on_pci, guest);
 }
 

@@ -30,10 +30,12 @@ void
 guest_save_run(struct guest *guest)
 {
 	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
+	bool was_unsaved = guest->unsaved; /* tried again at each look: told once */
 	struct cij_error err;
 
-	if (guest->dir_fd >= 0 && guest->run.started && guest->run.number > 0 &&
-		run_save(guest->dir_fd, &guest->run, &err) < 0)
+	guest->unsaved = guest->dir_fd >= 0 && guest->run.started && guest->run.number > 0 &&
+			 run_save(guest->dir_fd, &guest->run, &err) < 0;
+	if (guest->unsaved && !was_unsaved)
 		log_warn("guest '%s': %s", guest->name, err.desc);
 }
 
@@ -147,8 +149,8 @@ settle(struct guest *guest, double ran, enum gevent event)
 	guest->run.reason = guest->reason;
 	log_end(guest);
 	guest_restart_plan(guest, ran);
+	console_end(guest->console); /* first: it gives back room that the record may need */
 	guest_save_run(guest);
-	console_end(guest->console);
 	guest_close_run(guest);
 	ports_give_back_all(guest->sv->ports, guest);
 	guest_monitor_sockets_remove(guest);

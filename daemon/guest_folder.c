@@ -366,6 +366,8 @@ guest_refresh(struct guest *guest)
 {
 	bool first = !guest->read_once, there;
 
+	if (guest->unsaved)
+		guest_save_run(guest);
 	/* What runs keeps the definition and the folder that it was started with. */
 	if (guest->state != GS_STOPPED && guest->state != GS_BROKEN)
 		return true;

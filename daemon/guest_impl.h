@@ -89,6 +89,7 @@ struct guest {
 	time_t since;
 	bool ready, hung;
 	bool folder_gone; /* renamed or removed while it runs */
+	char *io_error; /* why QEMU itself has paused it; NULL */
 	unsigned scan_mark; /* of the last look through the folders that saw it */
 	unsigned resets, quick_resets; /* by itself in this run; those in a row of a loop */
 	double reset_at; /* monotonic, the last; 0: none */
@@ -99,6 +100,7 @@ struct guest {
 	struct run run;
 	struct qemu_caps caps;
 	struct run_files run_files; /* qemu_fd; the others go to the console */
+	bool unsaved; /* its record could not be written, for want of room as a rule */
 	struct console *console;
 	struct proc *proc;
 	struct qmp *qmp;
@@ -223,6 +225,9 @@ int guest_monitor_connect(struct guest *guest);
 bool guest_monitor_socket_lives(struct guest *guest);
 void guest_monitor_sockets_remove(struct guest *guest);
 void guest_monitor_watch(struct guest *guest);
+/* QEMU has paused it since a drive (NULL: not known which) could not be written. @full: for want of
+ * room. */
+void guest_set_io_error(struct guest *guest, const char *drive, const char *reason, bool full);
 /* Ends the connection to the monitor: whoever waits for it hears @why. */
 void guest_monitor_drop(struct guest *guest, const struct cij_error *why);
 void guest_on_exit(void *arg, const struct proc_exit *how);

@@ -13,6 +13,7 @@
 #include "daemon/fileio.h"
 #include "daemon/log.h"
 #include "proto/json.h"
+#include "proto/text.h"
 
 /* A guest whose monitor does not answer within this is 'hung'; it is asked again and again. */
 #define PING_SECONDS 10
@@ -178,6 +179,33 @@ take_reset(struct guest *guest, struct json_object *data)
 	guest_tell_state(guest);
 }
 
+void
+guest_set_io_error(struct guest *guest, const char *drive, const char *reason, bool full)
+{
+	_cleanup_free_ char *name = drive && *drive ? str_printf(" '%s'", drive) : NULL;
+	char clean[256];
+
+	if (guest->io_error)
+		return; /* each request that was under way tells */
+	guest->io_error = str_printf("QEMU has paused it: its drive%s could not be written%s%s%s",
+		name ? name : "", reason ? ": " : "", reason ? reason : "",
+		full ? "; make room, then resume it" : "");
+	log_id(LOG_ID_IO_ERROR, LOG_WARNING, "guest '%s': %s", guest->name,
+		cij_text_clean(guest->io_error, clean, sizeof(clean)));
+	str_replace(&guest->io_error, clean);
+}
+
+/* QMP event BLOCK_IO_ERROR; what is reported to the guest is the guest's matter. */
+static void
+take_io_error(struct guest *guest, struct json_object *data)
+{
+	const char *action = cij_json_str(data, "action");
+
+	if (action && strcmp(action, "stop") == 0)
+		guest_set_io_error(guest, cij_json_str(data, "device"),
+			cij_json_str(data, "reason"), cij_json_bool(data, "nospace", false));
+}
+
 static void
 on_event(void *arg, const char *name, struct json_object *data)
 {
@@ -192,11 +220,14 @@ on_event(void *arg, const char *name, struct json_object *data)
 
 		if (device)
 			guest_device_deleted(guest, device);
-	} else if (strcmp(name, "STOP") == 0 && !guest->frozen)
+	} else if (strcmp(name, "BLOCK_IO_ERROR") == 0)
+		take_io_error(guest, data);
+	else if (strcmp(name, "STOP") == 0 && !guest->frozen)
 		guest_step(guest, GE_VM_STOP);
-	else if (strcmp(name, "RESUME") == 0 && !guest->frozen)
+	else if (strcmp(name, "RESUME") == 0 && !guest->frozen) {
+		str_replace(&guest->io_error, NULL);
 		guest_step(guest, GE_VM_RESUME);
-	else if (strcmp(name, "RESET") == 0)
+	} else if (strcmp(name, "RESET") == 0)
 		take_reset(guest, data);
 }
 

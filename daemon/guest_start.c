@@ -277,6 +277,7 @@ begin_run(struct guest *guest, char *qemu, const struct peer *by, bool automatic
 	guest->asked_stop = guest->sent_kill = false;
 	guest->saw_panic = guest->saw_guest_shutdown = guest->saw_shutdown = false;
 	guest->folder_gone = false;
+	str_replace(&guest->io_error, NULL);
 	guest->out_of_memory = OOM_NO;
 	guest->resets = guest->quick_resets = 0;
 	guest->reset_at = 0;

@@ -25,6 +25,7 @@
 #define LOG_ID_GAVE_UP "4d7c0a3c9f8e4c5fa1e6d1d0b54a0c0a" /* will not be, after many failures */
 #define LOG_ID_RESET_LOOP "4d7c0a3c9f8e4c5fa1e6d1d0b54a0c0b" /* a guest resets over and over */
 #define LOG_ID_FOLDER "4d7c0a3c9f8e4c5fa1e6d1d0b54a0c0c" /* renamed or removed while it runs */
+#define LOG_ID_IO_ERROR "4d7c0a3c9f8e4c5fa1e6d1d0b54a0c0d" /* paused: a drive cannot be written */
 
 /* Shows debug lines from now on when @verbose. */
 void log_init(bool verbose);

@@ -30,6 +30,9 @@
 #define SPARE_BYTES (1024 * 1024)
 #define DOUBLINGS_MAX 12
 
+/* A clock that goes off by more was set. */
+#define CLOCK_SET_USEC UINT64_C(1000000)
+
 #define BOOT_ID_SIZE 16
 
 /* Records that are moved at once, and the most that are: an index that we wrote has fewer. */
@@ -221,6 +224,26 @@ logindex_note(struct logindex *index, uint64_t from, uint64_t to, struct logtime
 	note_seen(index, to, now);
 }
 
+/* How far the wall clock is ahead of the other; unsigned: what stands in the file may be anything.
+ */
+static uint64_t
+wall_ahead(const struct logtime *time)
+{
+	return (uint64_t)time->wall - (uint64_t)time->mono;
+}
+
+/* Whether the host's clock was set since the last look at the log. */
+static bool
+clock_was_set(const struct logindex *index, const struct logtime *now)
+{
+	const struct logindex_record *then = index->seen.kind == LOGINDEX_SEEN ? &index->seen
+									       : &index->last;
+	uint64_t by = wall_ahead(now) - wall_ahead(&then->time);
+
+	return then->kind != LOGINDEX_NONE && index->same_boot &&
+	       by + CLOCK_SET_USEC > 2 * CLOCK_SET_USEC;
+}
+
 void
 logindex_resume(struct logindex *index, uint64_t size, int64_t modified, struct logtime now)
 {
@@ -232,7 +255,9 @@ logindex_resume(struct logindex *index, uint64_t size, int64_t modified, struct 
 
 	if (index->fd < 0 || size <= known)
 		return;
-	if (ago > 0) {
+	/* By the clock before it was set, or by the one since? They had come by now, in any case.
+	 */
+	if (ago > 0 && !clock_was_set(index, &now)) {
 		record.time.wall -= ago;
 		record.time.mono -= ago;
 	}

@@ -86,6 +86,28 @@ def test_stale_and_recycled_pid_file(daemon, fake):
     assert daemon.show("g")["state"] == "running"
 
 
+def test_another_guest_on_its_monitor(daemon, fake):
+    """Of the same name, with the lock on its pid file, and not the one that was started here: left alone."""
+    before = start(daemon, "g", fake.config())
+    daemon.stop(signal.SIGKILL)
+    record = daemon.guests / "g/logs/0001.run.json"
+    text = record.read_text()
+    argv = json.loads(text)["argv"]
+    uuid = argv[argv.index("-uuid") + 1]
+    record.write_text(text.replace(uuid, "0" * 8 + uuid[8:]))
+    daemon.start()
+    view = daemon.show("g")
+    assert (view["state"], view["reason"], view["pid"]) == ("stopped", "lost", None)
+    assert "another guest answers on its monitor" in view["error"]
+    daemon.ctl("kill", "g")
+    daemon.ctl("stop", "g")
+    assert alive(before["pid"])
+    daemon.stop(signal.SIGKILL)
+    record.write_text(text)
+    daemon.start()
+    assert daemon.show("g")["pid"] == before["pid"]
+
+
 @pytest.mark.parametrize("damage", ["cut", "empty", "gone", "garbage"])
 def test_run_record_damaged(daemon, fake, damage):
     before = start(daemon, "g", fake.config())
@@ -100,7 +122,7 @@ def test_run_record_damaged(daemon, fake, damage):
     daemon.start()
     after = daemon.show("g")
     assert (after["state"], after["pid"], after["run"]) == ("running", before["pid"], 1)
-    assert after["error"] is None and after["uptime_s"] >= 0
+    assert after["error"] is None and 0 <= after["uptime_s"] < 600  # by the process's own age
     daemon.ctl("kill", "g")
     daemon.restart()
     assert daemon.show("g")["reason"] == "killed"
@@ -305,6 +327,25 @@ def test_ended_while_away(daemon, fake):
     assert daemon.show("asked")["reason"] == "stopped"
     daemon.restart()
     assert daemon.show("g")["reason"] == "lost"
+
+
+def test_host_went_down(daemon, fake):
+    """As after a power cut: the record is of another boot of the host, and nothing of it lives."""
+    view = start(daemon, "g", fake.config(restart="on-failure"))
+    daemon.stop(signal.SIGKILL)
+    os.kill(view["pid"], signal.SIGKILL)
+    wait_until(lambda: not alive(view["pid"]), "the guest ends")
+    record = daemon.guests / "g/logs/0001.run.json"
+    boot_id = json.loads(record.read_text())["boot_id"]
+    record.write_text(record.read_text().replace(boot_id, "0" * 8 + boot_id[8:]))
+    daemon.start()
+    view = daemon.show("g")
+    assert (view["state"], view["reason"], view["exit"]) == ("stopped", "host-shutdown", None)
+    assert view["error"] == "the host went down while it ran"
+    daemon.restart()
+    assert daemon.show("g")["reason"] == "host-shutdown"
+    daemon.ctl("start", "g")
+    assert daemon.show("g")["run"] == 2
 
 
 def test_two_daemons_on_one_folder(daemon, fake, tmp_path):

@@ -4,12 +4,13 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import tarfile
 
 import pytest
 
-from harness import Daemon, FakeQemu, fork, wait_until
+from harness import HANG, Daemon, FakeQemu, fork, wait_until
 
 V3 = "qemu-nvme-3.1.50"
 OCSSD = {"id": "nvme0", "type": "ocssd", "num_grp": 2, "num_pu": 4, "num_chk": 60, "num_sec": 4096, "sec_size": 4096,
@@ -232,6 +233,62 @@ def test_a_kernel_that_does_not_fit(disk, lab, tmp_path):
     disk.leave()
     lab.ctl("kernel", "g", new)
     assert (folder / "bzImage").read_bytes() == new.read_bytes()
+
+
+def test_the_end_of_a_run(disk, lab, tmp_path):
+    """How it ended is on record as soon as there is room, and the next daemon says the same."""
+    lab.folder("g", FakeQemu(tmp_path / "q").config())
+    lab.ctl("start", "g")
+    disk.leave(inodes=0)
+    os.kill(lab.show("g")["pid"], signal.SIGKILL)
+    wait_until(lambda: lab.show("g")["state"] == "stopped", "its end is seen")
+    assert lab.log_text().count("cannot write 'logs/0001.run.json': No space left on device") == 1
+    disk.leave()
+    assert lab.show("g")["reason"] == "crashed"
+    lab.restart(signal.SIGKILL)
+    view = lab.show("g")
+    assert (view["reason"], view["exit"]) == ("crashed", {"signal": 9, "name": "SIGKILL"})
+
+
+def test_the_end_of_a_run_that_had_room_ahead(disk, lab, tmp_path):
+    """What was kept for its console is enough for the record."""
+    lab.folder("g", FakeQemu(tmp_path / "q").config())
+    lab.ctl("start", "g")
+    disk.leave(pages=0)
+    os.kill(lab.show("g")["pid"], signal.SIGKILL)
+    wait_until(lambda: lab.show("g")["state"] == "stopped", "its end is seen")
+    lab.restart(signal.SIGKILL)
+    assert lab.show("g")["reason"] == "crashed"
+
+
+def test_a_guest_that_fills_it(disk, lab, tiny, tmp_path):
+    """QEMU pauses a guest whose image cannot grow: that is said, and it goes on where it was when there is room."""
+    folder = lab.folder("g", {**tiny.config, "kernel": {**tiny.config["kernel"], "append": "console=ttyS0"}})
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", folder / "boot.qcow2", "64M"], check=True)
+    lab.ctl("start", "g", "--wait=ssh")
+    pid = lab.show("g")["pid"]
+    disk.leave(pages=1000)
+    writing = lab.ctl_start("exec", "g", "--", "yes | head -c 20000000 >/tmp/x; md5sum </tmp/x; "
+                            "dd if=/tmp/x of=/dev/vda bs=1M 2>/dev/null; sync; echo 3 >/proc/sys/vm/drop_caches; "
+                            "head -c 20000000 /dev/vda | md5sum")
+    wait_until(lambda: lab.show("g")["state"] == "paused", "QEMU pauses it")
+    for restart in (False, True):
+        if restart:
+            lab.restart(signal.SIGKILL)
+        view = lab.show("g")
+        assert (view["state"], view["pid"]) == ("paused", pid)
+        assert "QEMU has paused it" in view["error"] and "make room, then resume it" in view["error"]
+        assert "make room" in lab.ctl("list").stdout
+        assert "make room" in lab.ctl("status", "g", code=3).stdout
+        if not restart:
+            assert "'boot0'" in view["error"] and "No space left on device" in view["error"]
+    disk.leave()
+    lab.ctl("resume", "g")
+    out, err = writing.communicate(timeout=HANG)
+    one, two = out.split(b"\n")[:2]
+    assert one == two and len(one) > 32, (out, err)
+    view = lab.show("g")
+    assert (view["state"], view["error"]) == ("running", None)
 
 
 @pytest.fixture

@@ -166,6 +166,11 @@ def test_every_metric(booted):
     assert not set(re.findall(r"\bcijqemu_[a-z_]+\b", page)) - names
 
 
+def test_every_message_of_the_journal():
+    ids = re.findall(r'#define LOG_ID_\w+ "(\w+)"', (ROOT / "daemon/log.h").read_text())
+    assert ids and re.findall(r"(?m)^\.It Li (\w{32})$", source("cijqemud.8")) == ids
+
+
 def test_it_is_readable_in_80_columns():
     for page in PAGES:
         text = subprocess.run(["mandoc", "-Tutf8", page], capture_output=True, text=True, check=True).stdout

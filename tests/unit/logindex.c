@@ -174,12 +174,18 @@ time_away_is_told(void **state)
 	logindex_open(&index, fd);
 	logindex_resume(&index, 150, 1997 * SECOND, at(3000 * SECOND, 2100 * SECOND));
 	assert_int_equal(logindex_find(&index, 149), 1);
+	/* Set ahead by 1000 s since: when within the last 50 s it came is not known any more. */
+	logindex_resume(&index, 160, 2960 * SECOND, at(4010 * SECOND, 2110 * SECOND));
+	record = logindex_read(&index, logindex_find(&index, 155));
+	assert_int_equal(record.offset, 150);
+	assert_int_equal(record.kind, LOGINDEX_AWAY);
+	assert_int_equal(record.time.mono, 2110 * SECOND);
 	/* A clock that jumped back makes no time before the last. */
-	logindex_resume(&index, 200, -5, at(10, 2100 * SECOND));
-	record = logindex_read(&index, logindex_find(&index, 150));
+	logindex_resume(&index, 200, -5, at(10, 2120 * SECOND));
+	record = logindex_read(&index, logindex_find(&index, 160));
 	assert_true(record.time.mono >= 1097 * SECOND);
 	/* Nor does a time that is none. */
-	logindex_resume(&index, 300, INT64_MIN, at(3000 * SECOND, 2100 * SECOND));
+	logindex_resume(&index, 300, INT64_MIN, at(3000 * SECOND, 2130 * SECOND));
 	record = logindex_read(&index, logindex_find(&index, 250));
 	assert_int_equal(record.offset, 200);
 	assert_true(record.time.mono >= 1097 * SECOND);
