@@ -225,19 +225,77 @@ def test_json_events(guest, tmp_path):
     assert all(json.loads(line)["event"] == "PROGRESS" for line in lines[:-1])
 
 
-def test_guest_that_dies_in_mid_transfer(daemon, tiny, tmp_path):
+@pytest.mark.parametrize("way", ["tar", pytest.param("sftp", marks=pytest.mark.long)])
+def test_guest_that_dies_in_mid_transfer(daemon, tiny, tmp_path, way):
     out = tmp_path / "out"
     out.mkdir()
+    with open(tmp_path / "big", "wb") as f:
+        for _ in range(64):
+            f.write(random.randbytes(1 << 20))
     daemon.folder("g", tiny.config)
-    daemon.ctl("start", "g", "--wait=ssh")
-    daemon.ctl("exec", "g", "--", "truncate -s 200M big")
-    p = daemon.ctl_start("--json", "pull", "g", "big", out / "big")
+    for direction in ("pull", "push"):
+        daemon.ctl("start", "g", "--wait=ssh")
+        if way == "sftp":
+            daemon.ctl("push", "g", SFTP_SERVER, "/usr/lib/sftp-server")
+        daemon.ctl("exec", "g", "--", "truncate -s 200M big")
+        words = ["pull", "g", "big", out / "big"] if direction == "pull" else ["push", "g", tmp_path / "big", "there"]
+        p = daemon.ctl_start("--json", *words)
+        while json.loads(p.stdout.readline())["data"]["bytes"] == 0:
+            pass
+        daemon.ctl("kill", "g")
+        _, err = p.communicate(timeout=HANG)
+        assert p.returncode == 1 and b"the connection was lost" in err, err
+        assert os.listdir(out) == []
+
+
+def test_server_that_dies_in_mid_push(loop, tmp_path):
+    """What is on the other side then does not look whole: it has another name."""
+    (tmp_path / "big").write_bytes(random.randbytes(1 << 20) * 300)
+    (tmp_path / "there").mkdir()
+    p = loop.ctl_start("--json", "push", "g", tmp_path / "big", tmp_path / "there/big")
     while json.loads(p.stdout.readline())["data"]["bytes"] == 0:
         pass
-    daemon.ctl("kill", "g")
+    # The process that serves our files is one that has the part open.
+    part = wait_until(lambda: list((tmp_path / "there").iterdir()), "the part is begun")[0]
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            fds = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+        except OSError:
+            continue
+        if str(part) in fds and int(pid) != p.pid:
+            os.kill(int(pid), signal.SIGKILL)
     _, err = p.communicate(timeout=HANG)
-    assert p.returncode == 1 and b"the connection was lost" in err
-    assert os.listdir(out) == []
+    assert p.returncode == 1 and b"the connection was lost" in err, err
+    assert all(name.startswith(".cijqemu") for name in os.listdir(tmp_path / "there"))
+
+
+def test_paths_with_dots(guest, tmp_path):
+    """Whose own '..' they are may go where they lead."""
+    (tmp_path / "a").write_text("a")
+    guest.ctl("exec", "tiny", "--", "rm -rf t; mkdir -p t/x t/y")
+    guest.ctl("push", "tiny", tmp_path / "a", "t/x/../y/./b")
+    guest.ctl("push", "tiny", tmp_path / "a", "t/x/..")
+    assert guest.ctl("exec", "tiny", "--", "cd t; find . -type f | sort").stdout.split() == ["./a", "./y/b"]
+    (tmp_path / "in").mkdir()
+    guest.ctl("pull", "tiny", "t/y/../y/b", f"{tmp_path}/in/../c")
+    guest.ctl("pull", "tiny", "t/x/../a", f"{tmp_path}/in/.")
+    assert (tmp_path / "c").read_text() == "a" and (tmp_path / "in/a").read_text() == "a"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_ten_thousand_small_files_in_the_guest(guest, tmp_path):
+    src = tmp_path / "src"
+    for i in range(100):
+        (src / f"d{i}").mkdir(parents=True)
+        for k in range(100):
+            (src / f"d{i}/f{k}").write_bytes(b"%d-%d" % (i, k))
+    guest.ctl("exec", "tiny", "--", "rm -rf many")
+    guest.ctl("push", "tiny", "-r", src, "many", timeout=900)
+    assert guest.ctl("exec", "tiny", "--", "find many -type f | wc -l").stdout.strip() == "10000"
+    guest.ctl("pull", "tiny", "-r", "many", tmp_path / "back", timeout=900)
+    same(src, tmp_path / "back")
+    guest.ctl("exec", "tiny", "--", "rm -rf many")
 
 
 def test_ten_thousand_small_files(loop, tmp_path, sshd):
