@@ -157,7 +157,7 @@ asan: check-deps ## run all tests under AddressSanitizer and UBSan
 valgrind: deps ## run some integration tests with the daemon under valgrind
 	@$(MAKE) --no-print-directory all $(tools)
 	@CIJ_WRAP="valgrind -q --leak-check=full --show-leak-kinds=definite --error-exitcode=99" \
-		BUILD=$(BUILD) tests/run.sh $(foreach topic,start client bad_input monitor,\
+		BUILD=$(BUILD) tests/run.sh $(foreach topic,start client bad_input qmp monitor sockets,\
 		integration/test_$(topic).py) --timeout 600
 
 bench: deps ## measure it beside what it replaces (BENCH=TOPIC for some, QUICK=1 for short)
