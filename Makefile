@@ -59,7 +59,7 @@ obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 programs = $(BUILD)/cijqemud $(BUILD)/cijqemuctl $(BUILD)/cijqemuctl-ssh
 units = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(unit_src))
 pages = $(notdir $(wildcard client/man/*.[1-8]))
-tools = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*.c))
+tools = $(BUILD)/tests/fake_qemu
 fuzzers = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/fuzz/*.c))
 benches = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/*.c))
 
@@ -112,6 +112,10 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(call obj,$(filter-out daemon/ma
 		client/ctlfilter.c client/ssh_sftp_packet.c client/ssh_tar.c) $(BUILD)/libcijproto.a
 	$(say) LD $@
 	$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer $^ -o $@ $(DAEMON_LIBS)
+
+$(BUILD)/tests/fake_qemu: $(call obj,$(wildcard tests/fake/*.c)) $(BUILD)/libcijproto.a
+	$(say) LD $@
+	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(PROTO_LIBS)
 
 $(BUILD)/tests/bench/ssh_true: LDLIBS = $(SSH_LIBS)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libcijproto.a
@@ -197,7 +201,7 @@ deb: deps ## build a Debian package in build/deb
 	@.ci/deps debhelper dpkg-dev fakeroot
 	@BUILD=$(BUILD) systemd/debian/build.sh
 
-sources = $(wildcard include/cijqemu/*.h proto/*.[ch] daemon/*.[ch] client/*.[ch] tests/*.[ch] \
+sources = $(wildcard include/cijqemu/*.h proto/*.[ch] daemon/*.[ch] client/*.[ch] tests/fake/*.[ch] \
 	tests/unit/*.[ch] tests/bench/*.c tests/fuzz/*.[ch])
 fmt: ## lay the sources out by .clang-format
 	clang-format -i $(sources)
