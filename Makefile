@@ -59,7 +59,7 @@ obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 programs = $(BUILD)/cijqemud $(BUILD)/cijqemuctl $(BUILD)/cijqemuctl-ssh
 units = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(unit_src))
 pages = $(notdir $(wildcard client/man/*.[1-8]))
-tools = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/*.c))
+tools = $(BUILD)/tests/fake_qemu
 fuzzers = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/fuzz/*.c))
 benches = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/*.c))
 
@@ -113,6 +113,10 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(call obj,$(filter-out daemon/ma
 	$(say) LD $@
 	$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer $^ -o $@ $(DAEMON_LIBS)
 
+$(BUILD)/tests/fake_qemu: $(call obj,$(wildcard tests/fake/*.c)) $(BUILD)/libcijproto.a
+	$(say) LD $@
+	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(PROTO_LIBS)
+
 $(BUILD)/tests/bench/ssh_true: LDLIBS = $(SSH_LIBS)
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libcijproto.a
 	$(say) LD $@
@@ -157,7 +161,7 @@ asan: check-deps ## run all tests under AddressSanitizer and UBSan
 valgrind: deps ## run some integration tests with the daemon under valgrind
 	@$(MAKE) --no-print-directory all $(tools)
 	@CIJ_WRAP="valgrind -q --leak-check=full --show-leak-kinds=definite --error-exitcode=99" \
-		BUILD=$(BUILD) tests/run.sh $(foreach topic,start client bad_input monitor,\
+		BUILD=$(BUILD) tests/run.sh $(foreach topic,start client bad_input qmp monitor sockets,\
 		integration/test_$(topic).py) --timeout 600
 
 bench: deps ## measure it beside what it replaces (BENCH=TOPIC for some, QUICK=1 for short)
@@ -197,7 +201,7 @@ deb: deps ## build a Debian package in build/deb
 	@.ci/deps debhelper dpkg-dev fakeroot
 	@BUILD=$(BUILD) systemd/debian/build.sh
 
-sources = $(wildcard include/cijqemu/*.h proto/*.[ch] daemon/*.[ch] client/*.[ch] tests/*.[ch] \
+sources = $(wildcard include/cijqemu/*.h proto/*.[ch] daemon/*.[ch] client/*.[ch] tests/fake/*.[ch] \
 	tests/unit/*.[ch] tests/bench/*.c tests/fuzz/*.[ch])
 fmt: ## lay the sources out by .clang-format
 	clang-format -i $(sources)

@@ -198,8 +198,12 @@ void guest_wait_cancel(struct guest_waiter *waiter);
 
 /* guest.json as it is now: NULL when there is none (err->class CIJ_E_NONE) or it cannot be read. */
 struct json_object *guest_config_read(struct guest *guest, struct cij_error *err);
+/* The same to be changed: an empty object where there is none. NULL with BadConfig. */
+struct json_object *guest_config_begin(struct guest *guest, struct cij_error *err);
 /* Checks @config and writes it. 0, or -1 with BadConfig. */
 int guest_config_write(struct guest *guest, struct json_object *config, struct cij_error *err);
+/* Changes it by dotted keys, see guest_conf_apply(); what runs is left alone. 0, or -1. */
+int guest_config_change(struct guest *guest, struct json_object *changes, struct cij_error *err);
 /*
  * All that is wrong with the guest as it stands on disk, and what the QEMU at @qemu cannot do for
  * it, where @caps are known.

@@ -439,6 +439,32 @@ guest_config_write(struct guest *guest, struct json_object *config, struct cij_e
 	return 0;
 }
 
+struct json_object *
+guest_config_begin(struct guest *guest, struct cij_error *err)
+{
+	_cleanup_json_ struct json_object *config = guest_config_read(guest, err);
+
+	if (!config && err->class == CIJ_E_NONE)
+		return json_object_new_object();
+	if (config && !json_object_is_type(config, json_type_object)) {
+		cij_error_set(err, CIJ_E_BAD_CONFIG, "guest.json holds no object");
+		return NULL;
+	}
+	return steal_ptr(config);
+}
+
+int
+guest_config_change(struct guest *guest, struct json_object *changes, struct cij_error *err)
+{
+	_cleanup_json_ struct json_object *config = guest_config_begin(guest, err);
+
+	if (!config || guest_conf_apply(config, changes, err) < 0 ||
+		guest_config_write(guest, config, err) < 0)
+		return -1;
+	guest_refresh(guest);
+	return 0;
+}
+
 void
 guest_problems(struct guest *guest, const char *qemu, const struct qemu_caps *caps,
 	struct cij_problems *problems)

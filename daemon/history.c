@@ -33,6 +33,9 @@ static const struct shelf_kind {
 /* When it was, exactly: in the files alone, for the order of entries from both. */
 #define STAMP "us"
 
+/* How often something was refused in a row: in answers alone. */
+#define TIMES "times"
+
 struct shelf {
 	int fd; /* -1: cannot be written */
 	off_t size;
@@ -243,6 +246,7 @@ step(struct reader *reader, const struct cij_list *globs)
 			continue;
 		reader->stamp = cij_json_int(entry, STAMP, 0);
 		json_object_object_del(entry, STAMP);
+		json_object_object_del(entry, TIMES);
 		reader->entry = steal_ptr(entry);
 	}
 }
@@ -283,7 +287,7 @@ enter(const struct reader *reader, struct json_object **found, size_t limit, siz
 	struct json_object *newer = *left < limit ? found[*left] : NULL;
 
 	if (reader->kind == REFUSED && newer && is_repeated(newer, reader->entry)) {
-		cij_json_add_int(newer, "times", cij_json_int(newer, "times", 1) + 1);
+		cij_json_add_int(newer, TIMES, cij_json_int(newer, TIMES, 1) + 1);
 		return true;
 	}
 	if (*left == 0)

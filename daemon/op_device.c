@@ -117,24 +117,11 @@ deed(struct request *request, enum device_deed what)
 static int
 change_config(struct request *request, struct json_object *changes, struct cij_error *err)
 {
-	_cleanup_json_ struct json_object *config = NULL;
-
 	if (request->access < ACCESS_OWN)
 		return cij_error_set(err, CIJ_E_DENIED,
 			"changing the guest.json of '%s' is for its owner and admins",
 			request->guest_name);
-	config = guest_config_read(request->guest, err);
-	if (!config && err->class != CIJ_E_NONE)
-		return -1;
-	if (!config)
-		config = json_object_new_object();
-	if (!json_object_is_type(config, json_type_object))
-		return cij_error_set(err, CIJ_E_BAD_CONFIG, "guest.json holds no object");
-	if (guest_conf_apply(config, changes, err) < 0 ||
-		guest_config_write(request->guest, config, err) < 0)
-		return -1;
-	guest_refresh(request->guest);
-	return 0;
+	return guest_config_change(request->guest, changes, err);
 }
 
 /* device-plug */

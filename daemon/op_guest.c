@@ -145,21 +145,12 @@ static void
 guest_set(struct request *request)
 {
 	struct change_args *args = request->args;
-	_cleanup_json_ struct json_object *config = NULL;
 	struct cij_error err;
 
-	config = guest_config_read(request->guest, &err);
-	if (!config && err.class == CIJ_E_NONE)
-		config = json_object_new_object();
-	if (config && !json_object_is_type(config, json_type_object))
-		cij_error_set(&err, CIJ_E_BAD_CONFIG, "guest.json holds no object");
-	else if (config && guest_conf_apply(config, args->changes, &err) == 0 &&
-		 guest_config_write(request->guest, config, &err) == 0) {
-		guest_refresh(request->guest);
+	if (guest_config_change(request->guest, args->changes, &err) == 0)
 		request_reply_guest(request, false);
-		return;
-	}
-	request_fail(request, &err);
+	else
+		request_fail(request, &err);
 }
 
 const struct op op_guest_set = {

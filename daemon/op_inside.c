@@ -145,9 +145,7 @@ use_kernel(struct guest *guest, struct cij_error *err)
 		return 0;
 	changes = json_object_new_object();
 	cij_json_add_str(changes, "kernel.image", "bzImage");
-	if (guest_conf_apply(config, changes, err) < 0)
-		return -1;
-	return guest_config_write(guest, config, err);
+	return guest_config_change(guest, changes, err);
 }
 
 static void
@@ -165,7 +163,7 @@ on_installed(void *arg, const struct cij_error *why)
 		request_fail(request, &err);
 		return;
 	}
-	guest_refresh(request->guest);
+	guest_refresh(request->guest); /* the file alone may be another */
 	request_reply_guest(request, false);
 }
 

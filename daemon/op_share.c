@@ -72,16 +72,11 @@ static void
 guest_share(struct request *request)
 {
 	struct share_args *args = request->args;
-	_cleanup_json_ struct json_object *config = NULL;
 	struct json_object *list, *reply;
 	struct cij_error err;
+	_cleanup_json_ struct json_object *config = guest_config_begin(request->guest, &err);
 
-	config = guest_config_read(request->guest, &err);
-	if (!config && err.class == CIJ_E_NONE)
-		config = json_object_new_object();
-	if (config && !json_object_is_type(config, json_type_object))
-		cij_error_set(&err, CIJ_E_BAD_CONFIG, "guest.json holds no object");
-	if (!json_object_is_type(config, json_type_object)) {
+	if (!config) {
 		request_fail(request, &err);
 		return;
 	}

@@ -19,7 +19,7 @@ static char files_path[64];
 static inline void
 files_remove(void)
 {
-	dir_clear(files_fd);
+	dir_clear(files_fd, NULL, NULL);
 	rmdir(files_path);
 }
 

@@ -15,6 +15,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct cij_error err;
 	const struct deed deed = {
 		.by = &by, .operation = "guest-start", .guest = "emu\n", .err = &err};
+	static const char *const done_files[] = {"history.1.jsonl", "history.jsonl"};
+	static const char *const refused_files[] = {"refused.1.jsonl", "refused.jsonl"};
+	const char *const *files, *const *others;
+	bool refused;
 	const struct cij_list some = {globs, 2}, all = {NULL, 0};
 	int folder = files_folder();
 	struct history *history;
@@ -25,9 +29,15 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	/* Two bytes say how many are asked for, and what is in the file before. */
 	limit = data[0] % 64 + 1;
 	cut = data[1] * (size - 2) / 256;
-	files_put(folder, "history.1.jsonl", data + 2, cut);
-	files_put(folder, "history.jsonl", data + 2 + cut, size - 2 - cut);
-	cij_error_set(&err, CIJ_E_DENIED, "no\n\xff");
+	/* What is done and what is refused is kept apart, each in its own order. */
+	refused = data[1] % 2;
+	files = refused ? refused_files : done_files;
+	others = refused ? done_files : refused_files;
+	files_put(folder, files[0], data + 2, cut);
+	files_put(folder, files[1], data + 2 + cut, size - 2 - cut);
+	files_put(folder, others[0], NULL, 0);
+	files_put(folder, others[1], NULL, 0);
+	cij_error_set(&err, refused ? CIJ_E_DENIED : CIJ_E_QEMU_FAILED, "no\n\xff");
 	history = history_new(folder);
 	_cleanup_json_ struct json_object *was = history_read(history, &all, 10000);
 	_cleanup_json_ struct json_object *few = history_read(history, &all, limit);
@@ -41,6 +51,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	history = history_new(folder);
 	_cleanup_json_ struct json_object *is = history_read(history, &all, 10000);
+	/* The same as the last refusal is told with it. */
+	if (cij_json_length(is) == before && before > 0 &&
+		cij_json_int(json_object_array_get_idx(is, before - 1), "times", 1) > 1)
+		before--;
 	if (cij_json_length(is) != before + 1)
 		abort();
 	for (size_t i = 0; i < before; i++)

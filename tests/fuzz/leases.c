@@ -67,14 +67,15 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int folder = files_folder();
 	struct json_object *taken = json_object_new_array();
 	_cleanup_json_ struct json_object *pages = NULL, *again = NULL;
+	int64_t ahead = 0;
 	bool same_boot;
 
 	files_put_of_this_boot(folder, LEASE_FILE, data, size);
-	pages = lease_file_read(folder, &same_boot);
+	pages = lease_file_read(folder, &same_boot, &ahead);
 	for (size_t i = 0; i < cij_json_length(pages); i++)
 		take_page(json_object_array_get_idx(pages, i), taken);
-	lease_file_write(folder, json_object_get(taken));
-	again = lease_file_read(folder, &same_boot);
+	lease_file_write(folder, json_object_get(taken), ahead);
+	again = lease_file_read(folder, &same_boot, &ahead);
 	if (!same_boot || !json_object_equal(taken, again))
 		abort();
 	json_object_put(taken);

@@ -295,7 +295,7 @@ def build_guest():
 
 
 class FakeQemu:
-    """An installation of the stand-in QEMU: a folder for qemu_home. Words: see fake_qemu.c."""
+    """An installation of the stand-in QEMU: a folder for qemu_home. Words: see tests/fake/main.c."""
 
     def __init__(self, home, *words, qemu_img=True):
         self.home = pathlib.Path(home)

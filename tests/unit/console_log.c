@@ -17,13 +17,7 @@ static struct console_log log_;
 static int
 open_at(const char *name, int flags)
 {
-	char path[128];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/%s", folder, name);
-	fd = open(path, flags | O_CLOEXEC, 0644);
-	assert_true(fd >= 0);
-	return fd;
+	return folder_open(folder, name, flags);
 }
 
 static void

@@ -52,13 +52,7 @@ static const struct console_ops ops = {on_changed, on_lost, on_log};
 static int
 open_at(const char *name, int flags)
 {
-	char path[128];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/%s", folder, name);
-	fd = open(path, flags | O_CLOEXEC, 0644);
-	assert_true(fd >= 0);
-	return fd;
+	return folder_open(folder, name, flags);
 }
 
 static void

@@ -1,18 +1,8 @@
 /* The words for one drive: those that qemu-builds/README.md saw work, and the same over QMP. */
+#include "tests/unit/drive.h"
 #include "tests/unit/recorded.h"
 
 #include "daemon/argv.h"
-
-/* The drive of guest.json's @text. */
-static void
-drive_of(const char *text, struct device_conf *d)
-{
-	_cleanup_json_ struct json_object *obj = json(text);
-	_cleanup_problems_ struct cij_problems problems = {0};
-
-	if (device_conf_decode(d, obj, "d", &problems) < 0)
-		fail_msg("%s %s", problems.items[0].path, problems.items[0].desc);
-}
 
 /* The drive's command line for @build, its words with a blank between. */
 static char *

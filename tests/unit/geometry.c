@@ -1,32 +1,15 @@
 /* daemon/geometry: numbers that make no sense, images told apart, and what is read from them. */
-#include "tests/unit/unit.h"
+#include "tests/unit/drive.h"
 
 #include "daemon/geometry.h"
 
 static void
-drive_of(const char *text, struct device_conf *d)
-{
-	_cleanup_json_ struct json_object *obj = json(text);
-	_cleanup_problems_ struct cij_problems problems = {0};
-
-	if (device_conf_decode(d, obj, "d", &problems) < 0)
-		fail_msg("%s %s", problems.items[0].path, problems.items[0].desc);
-}
-
-static void
 bad(const char *members, const char *path, const char *desc)
 {
-	_cleanup_problems_ struct cij_problems problems = {0};
-	_cleanup_json_ struct json_object *obj = NULL;
-	struct device_conf d;
 	char text[512];
 
 	snprintf(text, sizeof(text), "{'id':'d',%s}", members);
-	obj = json(text);
-	assert_int_equal(device_conf_decode(&d, obj, "d", &problems), -1);
-	assert_string_equal(problems.items[0].path, path);
-	assert_string_equal(problems.items[0].desc, desc);
-	device_conf_clear(&d);
+	drive_bad(text, path, desc);
 }
 
 static void

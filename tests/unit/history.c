@@ -65,6 +65,44 @@ a_whole_file_is_only_added_to(void **state)
 	assert_operations(names, 2);
 }
 
+static void
+refuse(struct history *history, const char *guest, uid_t uid)
+{
+	const struct peer by = {.uid = uid, .pid = 8};
+	struct cij_error err;
+	const struct deed deed = {
+		.by = &by, .operation = "guest-kill", .guest = guest, .err = &err};
+
+	cij_error_set(&err, CIJ_E_DENIED, "no");
+	history_add(history, &deed);
+}
+
+/* What was done and what was refused, in the order of both; repeated refusals are one. */
+static void
+refusals_have_a_place_of_their_own(void **state)
+{
+	static const char *const names[] = {
+		"guest-start", "guest-kill", "guest-stop", "guest-kill", "guest-kill"};
+	struct history *history = history_new(dir);
+	const struct cij_list all = {NULL, 0};
+
+	done(history, "guest-start");
+	for (int i = 0; i < 5000; i++)
+		refuse(history, "g", 9);
+	usleep(2000); /* the order is told by the clock */
+	done(history, "guest-stop");
+	usleep(2000);
+	refuse(history, "g", 9);
+	refuse(history, "g", 9);
+	refuse(history, "g", 10);
+	_cleanup_json_ struct json_object *last = history_read(history, &all, 2);
+	assert_int_equal(cij_json_length(last), 2);
+	assert_int_equal(cij_json_int(json_object_array_get_idx(last, 0), "times", 1), 2);
+	assert_int_equal(cij_json_int(json_object_array_get_idx(last, 1), "times", 1), 1);
+	history_free(history);
+	assert_operations(names, 5);
+}
+
 int
 main(void)
 {
@@ -72,6 +110,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		T(half_a_line_takes_no_entry_with_it),
 		T(a_whole_file_is_only_added_to),
+		T(refusals_have_a_place_of_their_own),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

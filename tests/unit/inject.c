@@ -1,34 +1,16 @@
 /* daemon/inject: errors and chunk states, from guest.json and from files, in each fork's words. */
-#include "tests/unit/unit.h"
+#include "tests/unit/drive.h"
 
 #include "daemon/inject.h"
 
 /* Two groups of four units of 60 chunks of 4096 blocks, with more members. */
 #define DRIVE(more) "{'id':'nvme0','type':'ocssd'" more "}"
 
-static void
-drive_of(const char *text, struct device_conf *d)
-{
-	_cleanup_json_ struct json_object *obj = json(text);
-	_cleanup_problems_ struct cij_problems problems = {0};
-
-	if (device_conf_decode(d, obj, "d", &problems) < 0)
-		fail_msg("%s %s", problems.items[0].path, problems.items[0].desc);
-}
-
 /* The drive has just one problem. */
 static void
 bad(const char *text, const char *path, const char *desc)
 {
-	_cleanup_json_ struct json_object *obj = json(text);
-	_cleanup_problems_ struct cij_problems problems = {0};
-	struct device_conf d;
-
-	assert_int_equal(device_conf_decode(&d, obj, "d", &problems), -1);
-	assert_string_equal(problems.items[0].path, path);
-	assert_string_equal(problems.items[0].desc, desc);
-	assert_int_equal(problems.n, 1);
-	device_conf_clear(&d);
+	assert_int_equal(drive_bad(text, path, desc), 1);
 }
 
 static void

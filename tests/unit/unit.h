@@ -2,6 +2,7 @@
 #ifndef TESTS_UNIT_H
 #define TESTS_UNIT_H
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -69,6 +70,19 @@ folder_remove(char *path)
 	snprintf(command, sizeof(command), "rm -rf '%s'", path);
 	assert_int_equal(system(command), 0);
 	free(path);
+}
+
+/* Opens the file @name in @folder, made where @flags say so. */
+static inline int
+folder_open(const char *folder, const char *name, int flags)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	fd = open(path, flags | O_CLOEXEC, 0644);
+	assert_true(fd >= 0);
+	return fd;
 }
 
 #endif
