@@ -202,7 +202,8 @@ deb: deps ## build a Debian package in build/deb
 	@BUILD=$(BUILD) systemd/debian/build.sh
 
 sources = $(wildcard include/cijqemu/*.h proto/*.[ch] daemon/*.[ch] client/*.[ch] tests/fake/*.[ch] \
-	tests/unit/*.[ch] tests/bench/*.c tests/fuzz/*.[ch])
+	tests/unit/*.[ch] tests/bench/*.c tests/fuzz/*.[ch] \
+	tests/guest/*.c tests/integration/*.c)
 fmt: ## lay the sources out by .clang-format
 	clang-format -i $(sources)
 

@@ -85,7 +85,11 @@ def test_guest_powers_off_and_reboots_itself(daemon, tiny):
     daemon.ctl("start", "g", "--wait=ssh")
     pid = daemon.show("g")["pid"]
     daemon.ctl("exec", "g", "--", "setsid sh -c 'sleep 0.3; reboot -f' >/dev/null 2>&1 </dev/null &")
-    wait_until(lambda: daemon.show("g")["resets"] == 1, "the reset is seen")
+    try:
+        wait_until(lambda: daemon.show("g")["resets"] >= 1, "the reset is seen")
+    except AssertionError as e:
+        console = (daemon.guests / "g/console.log").read_text(errors="replace")
+        raise AssertionError(f"{e}\n{daemon.show('g')}\n{daemon.log_text()[-2000:]}\n{console[-2000:]}") from None
     view = settled(daemon, "g", ready=True)
     assert (view["pid"], view["restarts"], view["reset_loop"]) == (pid, 0, False)
     daemon.ctl("exec", "g", "--", "setsid sh -c 'sleep 0.3; poweroff -f' >/dev/null 2>&1 </dev/null &")

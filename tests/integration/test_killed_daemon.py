@@ -73,9 +73,9 @@ def numbers(data, name):
 
 
 def flood(daemon, name):
-    """Lets the guest print numbered lines for ever."""
+    """Lets the guest print numbered lines for ever, and its kernel nothing (of a CPU that stood still) in between."""
     typist = daemon.ctl_start("console", name, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    typist.stdin.write(f"stty -echo; i=0; while :; do i=$((i+1)); echo {name} $i; done\n".encode())
+    typist.stdin.write(f"stty -echo; echo 0 >/proc/sys/kernel/printk; i=0; while :; do i=$((i+1)); echo {name} $i; done\n".encode())
     typist.stdin.flush()
     log = daemon.guests / name / "logs/0001.out"
     wait_until(lambda: re.search(rb"^%s 5\r?$" % name.encode(), log.read_bytes(), re.M), f"{name} floods")
