@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -163,6 +164,9 @@ start_proxy(struct ssh_link *l, const char *command, struct cij_error *err)
 		if (asprintf(&line, "exec %s", command) < 0 || dup2(pair[1], STDIN_FILENO) < 0 ||
 			dup2(pair[1], STDOUT_FILENO) < 0)
 			_exit(126);
+		/* ^C is for the command in the guest, which is told of it through this. */
+		(void)signal(SIGINT, SIG_IGN);
+		(void)signal(SIGQUIT, SIG_IGN);
 		execl("/bin/sh", "sh", "-c", line, (char *)NULL);
 		_exit(127);
 	}

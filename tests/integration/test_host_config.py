@@ -78,6 +78,18 @@ def test_proxy_command(listed, home, tmp_path):
     assert "tiny" in listed("lab")
 
 
+def test_interrupt_through_a_jump_host(booted, home):
+    """^C goes to the command in the guest, not to the ssh that leads there."""
+    home.config("Host lab\n" + GOOD + "  ProxyJump jump\nHost jump\n" + GOOD + "Host *\n  UserKnownHostsFile {ssh}/known_hosts\n")
+    with Terminal([BUILD / "cijqemuctl", "--host", "lab", "exec", "tiny", "--",
+                   "trap 'echo got; exit 9' INT; echo up; while :; do sleep 0.1; done"],
+                  booted.client_env({**home.env, "TERM": "xterm"})) as t:
+        t.expect("up")
+        t.type("\x03")
+        t.expect("got")
+        assert t.wait() == 9 and t.restored()
+
+
 def test_proxy_command_that_fails(listed, home):
     home.config("Host lab\n" + GOOD + "  ProxyCommand sh -c 'echo no way >&2; exit 1'\n")
     assert "ProxyCommand" in listed("lab", 69)
