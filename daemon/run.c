@@ -93,41 +93,20 @@ all_numbers(int logs, size_t *n)
 	return numbers;
 }
 
-/* The least and the greatest number of a run in the folder @dir_fd; 0 when there is none. */
-static void
-scan_guest(int dir_fd, unsigned *oldest, unsigned *newest)
-{
-	_cleanup_close_ int logs = dir_open_at(dir_fd, "logs");
-	_cleanup_free_ unsigned *numbers = NULL;
-	size_t n = 0;
-
-	*oldest = *newest = 0;
-	if (logs >= 0)
-		numbers = all_numbers(logs, &n);
-	for (size_t i = 0; i < n; i++) {
-		if (numbers[i] > *newest)
-			*newest = numbers[i];
-		if (!*oldest || numbers[i] < *oldest)
-			*oldest = numbers[i];
-	}
-}
-
 unsigned
 run_newest(int dir_fd)
 {
-	unsigned oldest, newest;
+	_cleanup_close_ int logs = dir_open_at(dir_fd, "logs");
+	_cleanup_free_ unsigned *numbers = NULL;
+	unsigned newest = 0;
+	size_t n = 0;
 
-	scan_guest(dir_fd, &oldest, &newest);
+	if (logs >= 0)
+		numbers = all_numbers(logs, &n);
+	for (size_t i = 0; i < n; i++)
+		if (numbers[i] > newest)
+			newest = numbers[i];
 	return newest;
-}
-
-unsigned
-run_oldest(int dir_fd)
-{
-	unsigned oldest, newest;
-
-	scan_guest(dir_fd, &oldest, &newest);
-	return oldest;
 }
 
 static void
