@@ -212,6 +212,61 @@ parse_limit(struct daemon_conf *conf, int option, const char *text, struct cij_e
 	}
 }
 
+/* What an option's text goes to; NULL for those that are no text. */
+static char **
+text_of(struct daemon_conf *conf, int c)
+{
+	switch (c) {
+	case OPT_GUESTS:
+		return &conf->guests_dir;
+	case OPT_QEMU_HOME:
+		return &conf->qemu_home;
+	case OPT_RUN_DIR:
+		return &conf->run_dir;
+	case OPT_STATE_DIR:
+		return &conf->state_dir;
+	case OPT_GROUP:
+		return &conf->group;
+	case OPT_ADMIN_GROUP:
+		return &conf->admin_group;
+	default:
+		return NULL;
+	}
+}
+
+/* The same for those that take nothing. */
+static bool *
+flag_of(struct daemon_conf *conf, int c)
+{
+	switch (c) {
+	case OPT_USER_ONLY:
+		return &conf->user_only;
+	case OPT_CHECK:
+		return &conf->check;
+	case 'v':
+		return &conf->verbose;
+	case 'h':
+		return &conf->help;
+	case 'V':
+		return &conf->version;
+	default:
+		return NULL;
+	}
+}
+
+/* Of getopt_long()'s answer @c to the option before. */
+static int
+bad_option(int c, char **argv, struct cij_error *err)
+{
+	const char *word = argv[optind - 1];
+
+	if (c == ':')
+		return cij_error_set(err, CIJ_E_USAGE, "option '%s' needs a value", word);
+	if (optopt > 0 && optopt < OPT_GUESTS) /* a short one, perhaps in a cluster */
+		return cij_error_set(err, CIJ_E_USAGE, "unknown option '-%c'", optopt);
+	return cij_error_set(err, CIJ_E_USAGE, "unknown option '%s'", word);
+}
+
 static int
 parse_options(struct daemon_conf *conf, int argc, char **argv, struct cij_error *err)
 {
@@ -219,60 +274,19 @@ parse_options(struct daemon_conf *conf, int argc, char **argv, struct cij_error 
 
 	optind = 0; /* getopt starts afresh: tests parse many times */
 	opterr = 0;
-	while ((c = getopt_long(argc, argv, ":vhV", options, NULL)) != -1)
-		switch (c) {
-		case OPT_GUESTS:
-			str_replace(&conf->guests_dir, optarg);
-			break;
-		case OPT_QEMU_HOME:
-			str_replace(&conf->qemu_home, optarg);
-			break;
-		case OPT_RUN_DIR:
-			str_replace(&conf->run_dir, optarg);
-			break;
-		case OPT_STATE_DIR:
-			str_replace(&conf->state_dir, optarg);
-			break;
-		case OPT_GROUP:
-			str_replace(&conf->group, optarg);
-			break;
-		case OPT_ADMIN_GROUP:
-			str_replace(&conf->admin_group, optarg);
-			break;
-		case OPT_PORTS:
-		case OPT_MEMORY_LIMIT:
-		case OPT_DISK_RESERVE:
-		case OPT_USER_GUESTS:
-		case OPT_USER_MEMORY:
-			if (parse_limit(conf, c, optarg, err) < 0)
-				return -1;
-			break;
-		case OPT_USER_ONLY:
-			conf->user_only = true;
-			break;
-		case OPT_CHECK:
-			conf->check = true;
-			break;
-		case 'v':
-			conf->verbose = true;
-			break;
-		case 'h':
-			conf->help = true;
-			break;
-		case 'V':
-			conf->version = true;
-			break;
-		case ':':
-			return cij_error_set(
-				err, CIJ_E_USAGE, "option '%s' needs a value", argv[optind - 1]);
-		default:
-			if (optopt > 0 &&
-				optopt < OPT_GUESTS) /* a short one, perhaps in a cluster */
-				return cij_error_set(
-					err, CIJ_E_USAGE, "unknown option '-%c'", optopt);
-			return cij_error_set(
-				err, CIJ_E_USAGE, "unknown option '%s'", argv[optind - 1]);
-		}
+	while ((c = getopt_long(argc, argv, ":vhV", options, NULL)) != -1) {
+		char **text = text_of(conf, c);
+		bool *flag = flag_of(conf, c);
+
+		if (text)
+			str_replace(text, optarg);
+		else if (flag)
+			*flag = true;
+		else if (c == ':' || c == '?')
+			return bad_option(c, argv, err);
+		else if (parse_limit(conf, c, optarg, err) < 0)
+			return -1;
+	}
 	if (optind < argc)
 		return cij_error_set(err, CIJ_E_USAGE, "unexpected argument '%s'", argv[optind]);
 	return 0;

@@ -21,6 +21,9 @@
 /* Runs removed at one start: more are a planted folder's, and would hold up the other guests. */
 #define PRUNE_MAX 1000
 
+/* Of "NNNN.run.json", with room. */
+#define FILE_NAME_SIZE 64
+
 static const char *const suffixes[] = {"out", "in", "index", "qemu", "run.json"};
 
 void
@@ -47,7 +50,7 @@ file_name(char *buf, size_t size, unsigned number, const char *suffix)
 static unsigned
 number_of(const char *name)
 {
-	char own[64];
+	char own[FILE_NAME_SIZE];
 	unsigned long n;
 
 	if (!isdigit((unsigned char)name[0]))
@@ -93,47 +96,26 @@ all_numbers(int logs, size_t *n)
 	return numbers;
 }
 
-/* The least and the greatest number of a run in the folder @dir_fd; 0 when there is none. */
-static void
-scan_guest(int dir_fd, unsigned *oldest, unsigned *newest)
-{
-	_cleanup_close_ int logs = dir_open_at(dir_fd, "logs");
-	_cleanup_free_ unsigned *numbers = NULL;
-	size_t n = 0;
-
-	*oldest = *newest = 0;
-	if (logs >= 0)
-		numbers = all_numbers(logs, &n);
-	for (size_t i = 0; i < n; i++) {
-		if (numbers[i] > *newest)
-			*newest = numbers[i];
-		if (!*oldest || numbers[i] < *oldest)
-			*oldest = numbers[i];
-	}
-}
-
 unsigned
 run_newest(int dir_fd)
 {
-	unsigned oldest, newest;
+	_cleanup_close_ int logs = dir_open_at(dir_fd, "logs");
+	_cleanup_free_ unsigned *numbers = NULL;
+	unsigned newest = 0;
+	size_t n = 0;
 
-	scan_guest(dir_fd, &oldest, &newest);
+	if (logs >= 0)
+		numbers = all_numbers(logs, &n);
+	for (size_t i = 0; i < n; i++)
+		if (numbers[i] > newest)
+			newest = numbers[i];
 	return newest;
-}
-
-unsigned
-run_oldest(int dir_fd)
-{
-	unsigned oldest, newest;
-
-	scan_guest(dir_fd, &oldest, &newest);
-	return oldest;
 }
 
 static void
 remove_run(int logs, unsigned number)
 {
-	char name[64];
+	char name[FILE_NAME_SIZE];
 
 	for (size_t i = 0; i < cij_array_size(suffixes); i++) {
 		file_name(name, sizeof(name), number, suffixes[i]);
@@ -156,7 +138,7 @@ by_number(const void *a, const void *b)
 static void
 remove_leftovers(int logs, unsigned number)
 {
-	char name[64];
+	char name[FILE_NAME_SIZE];
 
 	for (size_t i = 0; i < cij_array_size(suffixes); i++)
 		if (strcmp(suffixes[i], "run.json") != 0) {
@@ -197,54 +179,56 @@ point_link(int dir_fd, const char *name, const char *target)
 		renameat(dir_fd, temporary, dir_fd, name);
 }
 
+/* A new file of the run, which gets @mode whatever the umask is. Its name goes to @name. */
+static int
+make_file(int logs, unsigned number, const char *suffix, int flags, mode_t mode,
+	char name[FILE_NAME_SIZE])
+{
+	_cleanup_close_ int fd = -1;
+
+	file_name(name, FILE_NAME_SIZE, number, suffix);
+	fd = openat(logs, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | flags, mode);
+	return fd < 0 || fchmod(fd, mode) < 0 ? -1 : steal_fd(&fd);
+}
+
+/* For both ways: opening never waits for QEMU, and writing never meets a FIFO without a reader. */
+static int
+make_fifo(int logs, unsigned number, char name[FILE_NAME_SIZE])
+{
+	file_name(name, FILE_NAME_SIZE, number, "in");
+	if (mkfifoat(logs, name, 0600) < 0)
+		return -1;
+	return openat(logs, name, O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+}
+
 int
 run_files_make(
 	int dir_fd, unsigned number, unsigned keep, struct run_files *files, struct cij_error *err)
 {
 	_cleanup_close_ int logs = dir_make_at(dir_fd, "logs", 0755);
-	char name[64], link[80];
-	int out;
+	char name[FILE_NAME_SIZE], link[80];
 
 	if (logs < 0)
 		return cij_error_errno(
 			err, CIJ_E_NO_RESOURCES, errno, "cannot make the folder 'logs'");
 	prune(logs, keep > 1 ? keep - 1 : 1);
 	remove_leftovers(logs, number);
-	file_name(name, sizeof(name), number, "out");
-	out = openat(logs, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-	files->log_fd = out;
-	if (out < 0 || fchmod(out, 0644) < 0)
-		goto fail;
-	file_name(name, sizeof(name), number, "in");
-	/* Both ways: opening never waits for QEMU, and writing never meets a FIFO without a reader.
-	 */
-	if (mkfifoat(logs, name, 0600) < 0)
-		goto fail;
-	files->fifo_fd = openat(logs, name, O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
-	if (files->fifo_fd < 0)
-		goto fail;
-	file_name(name, sizeof(name), number, "index");
-	files->index_fd = openat(
-		logs, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-	if (files->index_fd < 0 || fchmod(files->index_fd, 0644) < 0)
-		goto fail;
-	file_name(name, sizeof(name), number, "qemu");
-	files->qemu_fd = openat(
-		logs, name, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if ((files->log_fd = make_file(logs, number, "out", 0, 0644, name)) < 0 ||
+		(files->fifo_fd = make_fifo(logs, number, name)) < 0 ||
+		(files->index_fd = make_file(logs, number, "index", 0, 0644, name)) < 0 ||
+		(files->qemu_fd = make_file(logs, number, "qemu", O_APPEND, 0600, name)) < 0) {
+		cij_error_errno(err, CIJ_E_NO_RESOURCES, errno, "cannot make 'logs/%s'", name);
+		run_files_close(files);
+		remove_run(logs, number);
+		return -1;
+	}
 	/* Held by all who inherit it: run_lives(). Where locks are not to be had it tells nothing.
 	 */
-	if (files->qemu_fd < 0)
-		goto fail;
 	flock(files->qemu_fd, LOCK_EX | LOCK_NB);
 	snprintf(link, sizeof(link), "logs/%04u.out", number);
 	point_link(dir_fd, "console.log", link);
 	point_link(dir_fd, "console.out", "console.log");
 	return 0;
-fail:
-	cij_error_errno(err, CIJ_E_NO_RESOURCES, errno, "cannot make 'logs/%s'", name);
-	run_files_close(files);
-	remove_run(logs, number);
-	return -1;
 }
 
 /* For writing too, where the file lets its owner: else it can be read, but not kept in bounds. */
@@ -264,7 +248,7 @@ void
 run_files_open(int dir_fd, unsigned number, bool ended, struct run_files *files)
 {
 	_cleanup_close_ int logs = dir_open_at(dir_fd, "logs");
-	char name[64];
+	char name[FILE_NAME_SIZE];
 	struct stat st;
 
 	if (logs < 0)
@@ -289,7 +273,7 @@ static int
 open_qemu_file(int dir_fd, unsigned number)
 {
 	_cleanup_close_ int logs = dir_open_at(dir_fd, "logs");
-	char name[64];
+	char name[FILE_NAME_SIZE];
 
 	file_name(name, sizeof(name), number, "qemu");
 	return logs < 0 ? -1 : file_open_read_at(logs, name);
@@ -442,7 +426,7 @@ run_save(int dir_fd, const struct run *run, struct cij_error *err)
 	_cleanup_close_ int logs = dir_open_at(dir_fd, "logs");
 	struct json_object *by = json_object_new_object();
 	const char *text;
-	char name[64];
+	char name[FILE_NAME_SIZE];
 	size_t len;
 
 	cij_json_add_int(obj, "run", run->number);
@@ -516,7 +500,7 @@ run_load(int dir_fd, unsigned number, struct run *run)
 	_cleanup_json_ struct json_object *obj = NULL;
 	_cleanup_free_ char *text = NULL;
 	struct json_object *by;
-	char name[64];
+	char name[FILE_NAME_SIZE];
 	size_t len;
 
 	*run = (struct run){.number = number};

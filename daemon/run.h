@@ -64,9 +64,6 @@ void run_clear(struct run *run);
 /* The number of the newest run in logs/ of the folder @dir_fd; 0 when there is none. */
 unsigned run_newest(int dir_fd);
 
-/* The number of the oldest; 0 when there is none. */
-unsigned run_oldest(int dir_fd);
-
 /*
  * Makes the files of run @number in logs/, the links to its console, and removes the oldest runs so
  * that @keep are left. To be called as the owner. Returns 0, or -1 with an error.
