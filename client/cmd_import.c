@@ -19,6 +19,9 @@
 /* Making a guest may check its images. */
 #define IMPORT_SECONDS 60
 
+/* In everybody's target_env.sh: two guests on one machine cannot both have it. */
+#define CIJOE_PORT "2022"
+
 extern char **environ;
 
 struct import {
@@ -116,6 +119,17 @@ take_number(struct import *in, const struct variable *v, const char *text, struc
 	if (errno || *end || end == text)
 		return bad_value(v, "a whole number", err);
 	set(in, v, json_object_new_int64(n));
+	return 0;
+}
+
+static int
+take_port(struct import *in, const struct variable *v, const char *text, struct cij_error *err)
+{
+	if (strcmp(text, CIJOE_PORT) != 0)
+		return take_number(in, v, text, err);
+	report(in, v->name, "ignored", NULL,
+		"it is what all guests had: a free port is chosen, 'set ssh.port=" CIJOE_PORT
+		"' insists");
 	return 0;
 }
 
@@ -279,6 +293,8 @@ take(struct import *in, const struct variable *v, const char *text, struct cij_e
 		return 0;
 	case USE_NUMBER:
 		return take_number(in, v, text, err);
+	case USE_PORT:
+		return take_port(in, v, text, err);
 	case USE_BOOL:
 		return take_bool(in, v, text, err);
 	case USE_MEMORY:

@@ -35,7 +35,7 @@ static const struct variable variables[] = {
 	{"QEMU_GUEST_PIDFILE", USE_NOT, "it is guest.pid in the guest's folder"},
 	{"QEMU_GUEST_SERIAL", USE_NOT, OWN_CONSOLE},
 	{"QEMU_GUEST_SMP", USE_NUMBER, "cpus"},
-	{"QEMU_GUEST_SSH_FWD_PORT", USE_NUMBER, "ssh.port"},
+	{"QEMU_GUEST_SSH_FWD_PORT", USE_PORT, "ssh.port"},
 	{"QEMU_HOME", USE_TEXT, "qemu_home"},
 	{"QEMU_HOST", USE_NOT, CLIENT_OWN},
 	{"QEMU_HOST_IMG_BIN", USE_NOT, OWN_IMG},
@@ -76,7 +76,7 @@ static const struct variable variables[] = {
 	{"QEMU_OCSSD_WRITEFAIL", USE_FILE, "writefail", ERA_2019},
 	{"QEMU_OCSSD_WS_MIN", USE_NUMBER, "ws_min", ERA_2019},
 	{"QEMU_OCSSD_WS_OPT", USE_NUMBER, "ws_opt", ERA_2019},
-	{"SSH_PORT", USE_NUMBER, "ssh.port"},
+	{"SSH_PORT", USE_PORT, "ssh.port"},
 	{"SSH_USER", USE_TEXT, "ssh.user"},
 };
 

@@ -6,6 +6,7 @@
 enum use {
 	USE_TEXT, /* its value, as @key */
 	USE_NUMBER,
+	USE_PORT, /* a number; CIJOE's own default, which all guests had, asks for none */
 	USE_BOOL,
 	USE_MEMORY, /* as QEMU's -m: a number without a unit is MiB */
 	USE_FILE, /* a path, relative to the guest's folder where it is there */

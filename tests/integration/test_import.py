@@ -31,11 +31,15 @@ def test_2018(daemon):
     env = env_2018(daemon.guests)
     reply = json.loads(daemon.ctl("--json", "import", env=env).stdout)
     assert config(daemon, "emujoe") == {
-        "qemu_home": "/opt/qemu-nvme", "boot": {"image": "boot.qcow2"}, "ssh": {"port": 2022, "user": "root"},
+        "qemu_home": "/opt/qemu-nvme", "boot": {"image": "boot.qcow2"}, "ssh": {"user": "root"},
         "devices": [{"id": "cij_nvme", "type": "ocssd", **GEOMETRY}]}
     # Every variable is accounted for.
     assert set(statuses(reply)) == {k for k in env if k.startswith("QEMU_")} | {"SSH_USER", "SSH_PORT"}
     assert statuses(reply)["QEMU_NVME_MW_CUNITS"] == "used"
+    # Everybody's port: two guests of one machine cannot both have it. Another one is meant.
+    assert statuses(reply)["SSH_PORT"] == "ignored"
+    other = json.loads(daemon.ctl("--json", "import", "--dry-run", "other", env={**env, "SSH_PORT": "2222"}).stdout)
+    assert statuses(other)["SSH_PORT"] == "used"
     assert statuses(reply)["QEMU_GUEST_CONSOLE"] == "ignored" == statuses(reply)["QEMU_HOST_USER"]
     done = daemon.ctl("import", env=env, code=65)
     assert "has a guest.json already" in done.stderr
