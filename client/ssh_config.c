@@ -126,7 +126,7 @@ static const struct {
 	{"macs", offsetof(struct ssh_config, macs)},
 };
 
-/* What libssh has no way to do, where it is set to anything but this. */
+/* What libssh has no way to do, or we do not, where it is set to anything but this. */
 static const struct {
 	const char *word, *fine;
 } unheeded[] = {
@@ -136,6 +136,8 @@ static const struct {
 	{"pubkeyauthentication", "true"},
 	{"bindaddress", NULL},
 	{"bindinterface", NULL},
+	{"addressfamily", "any"},
+	{"passwordauthentication", "yes"},
 };
 
 static void

@@ -182,10 +182,11 @@ def test_a_configuration_that_cannot_be_read(listed, home):
     assert "nonsense" in listed("lab", 69).lower()
 
 
-def test_what_cannot_be_followed_is_told(booted, home):
-    home.config("Host lab\n" + GOOD + "  CertificateFile /nonexistent\n")
+@pytest.mark.parametrize("line", ["CertificateFile /nonexistent", "AddressFamily inet", "PasswordAuthentication no"])
+def test_what_cannot_be_followed_is_told(booted, home, line):
+    home.config("Host lab\n" + GOOD + f"  {line}\n")
     done = booted.ctl("--host", "lab", "list", env=home.env)
-    assert "certificatefile" in done.stderr and "not followed" in done.stderr
+    assert line.split()[0].lower() in done.stderr and "not followed" in done.stderr
 
 
 def test_identities_only(listed, home, tmp_path):
