@@ -12,11 +12,14 @@ struct ssh_flow;
 struct ssh_flow *ssh_flow_new(ssh_session session, ssh_channel channel, int fd);
 void ssh_flow_free(struct ssh_flow *flow);
 
-/*
- * Moves what can be moved; returns whether anything did. All flows of a session are stepped until
- * none moves: what libssh reads for one may be for another, and then poll() tells of nothing.
- */
+/* Moves what can be moved; returns whether anything did. */
 bool ssh_flow_step(struct ssh_flow *flow);
+
+/*
+ * Whether libssh has taken in something for it since its last step began, in a call for whichever
+ * flow of the session: poll() tells nothing of that any more, and is not to be waited for.
+ */
+bool ssh_flow_arrived(const struct ssh_flow *flow);
 
 /* Whether both directions are at their end, or the socket is gone. */
 bool ssh_flow_is_over(const struct ssh_flow *flow);

@@ -202,8 +202,11 @@ wait_step(struct forward *f, const sigset_t *signals)
 		fds[n++] = (struct pollfd){
 			f->n_conns < CONNS_MAX ? f->listeners[i].fd : -1, POLLIN};
 	at = n;
-	TAILQ_FOREACH (c, &f->conns, link)
+	TAILQ_FOREACH (c, &f->conns, link) {
 		fds[n++] = c->flow ? ssh_flow_poll(c->flow) : (struct pollfd){-1};
+		if (c->flow && ssh_flow_arrived(c->flow))
+			limit.tv_sec = 0;
+	}
 	if (ppoll(fds, n, &limit, signals) < 0)
 		return;
 	if (fds[0].revents)

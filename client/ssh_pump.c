@@ -44,6 +44,7 @@ struct pump {
 	ssh_event event;
 	struct ssh_channel_callbacks_struct callbacks;
 	int exit_code; /* -1 = not known yet */
+	bool arrived; /* libssh has taken in what poll() will not tell of any more */
 	bool sent_eof;
 	struct flow in, out[2]; /* out: stdout, stderr */
 	pump_filter_fn *filter;
@@ -101,6 +102,24 @@ on_exit_signal(ssh_session session, ssh_channel channel, const char *name, int c
 			p->exit_code = 128 + signal_names[i].number;
 }
 
+/*
+ * Any call of libssh may take in what comes, also of the other stream, or the channel's end: only
+ * it knows then that there is something to do.
+ */
+static int
+on_data(ssh_session session, ssh_channel channel, void *data, uint32_t len, int is_stderr,
+	void *arg)
+{
+	((struct pump *)arg)->arrived = true;
+	return 0; /* it stays with libssh until fetch() has room */
+}
+
+static void
+on_end(ssh_session session, ssh_channel channel, void *arg)
+{
+	((struct pump *)arg)->arrived = true;
+}
+
 static void
 flow_init(struct flow *flow, int fd)
 {
@@ -125,6 +144,9 @@ pump_new(struct ssh_link *link)
 	p->link = link;
 	p->exit_code = -1;
 	p->callbacks.userdata = p;
+	p->callbacks.channel_data_function = on_data;
+	p->callbacks.channel_eof_function = on_end;
+	p->callbacks.channel_close_function = on_end;
 	p->callbacks.channel_exit_status_function = on_exit_status;
 	p->callbacks.channel_exit_signal_function = on_exit_signal;
 	ssh_callbacks_init(&p->callbacks);
@@ -294,7 +316,7 @@ pump_step(struct pump *p)
 			p->out[0].len > 0 ? POLLOUT : 0},
 		{p->out[1].len > 0 ? p->out[1].fd : -1, POLLOUT},
 	};
-	struct timespec limit = {0};
+	struct timespec limit = {p->passed && !p->arrived, 0};
 	bool written = false;
 
 	for (int i = 0; i < 2; i++) {
@@ -307,9 +329,8 @@ pump_step(struct pump *p)
 		return 0;
 	if (ssh_get_poll_flags(p->link->session) & SSH_WRITE_PENDING)
 		fds[0].events |= POLLOUT;
-	if (p->passed)
-		limit.tv_sec = 1;
-	if (ppoll(fds, cij_array_size(fds), p->passed ? &limit : NULL, &p->signals) < 0)
+	if (ppoll(fds, cij_array_size(fds), p->passed || p->arrived ? &limit : NULL, &p->signals) <
+		0)
 		return 0; /* a signal */
 	if (fds[0].revents)
 		(void)ssh_event_dopoll(p->event, 0);
@@ -342,6 +363,7 @@ pump_run(struct pump *p, struct cij_error *err)
 	for (;;) {
 		if (p->resize && term_resized())
 			p->resize(l);
+		p->arrived = false;
 		fetch(p);
 		if (is_over(p))
 			break;

@@ -239,11 +239,15 @@ step_all(struct relay *r)
 static bool
 wait_step(struct relay *r)
 {
+	int limit = ASK_AGAIN_MS;
 	size_t n = 2, i;
 	struct conn *c;
 
-	TAILQ_FOREACH (c, &r->conns, link)
+	TAILQ_FOREACH (c, &r->conns, link) {
 		n++;
+		if (c->flow && ssh_flow_arrived(c->flow))
+			limit = 0;
+	}
 	_cleanup_free_ struct pollfd *fds = calloc(n, sizeof(*fds));
 	if (!fds)
 		abort();
@@ -254,7 +258,7 @@ wait_step(struct relay *r)
 	i = 2;
 	TAILQ_FOREACH (c, &r->conns, link)
 		fds[i++] = c->flow ? ssh_flow_poll(c->flow) : (struct pollfd){c->fd, 0};
-	if (poll(fds, n, ASK_AGAIN_MS) < 0)
+	if (poll(fds, n, limit) < 0)
 		return true;
 	if (fds[1].revents)
 		(void)ssh_event_dopoll(r->event, 0);

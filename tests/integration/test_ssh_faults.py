@@ -2,6 +2,7 @@
 
 import io
 import os
+import pathlib
 import random
 import signal
 import subprocess
@@ -278,3 +279,22 @@ def test_the_second_file_has_its_own_time(booted, tmp_path):
     booted.ctl("exec", "tiny", "--", "rm -f slow; mkfifo slow; echo quick > quick; (sleep 11; echo late) > slow 2>/dev/null &")
     booted.ctl("--timeout", "10", "pull", "tiny", "slow", "quick", tmp_path)
     assert (tmp_path / "quick").read_text() == "quick\n" and (tmp_path / "slow").read_text() == "late\n"
+
+
+@pytest.fixture(scope="module")
+def slow_reader(tmp_path_factory):
+    """The environment of a client that is slow between its looks for stdout and stderr."""
+    library = tmp_path_factory.mktemp("slow") / "slow_reader.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", library,
+                    pathlib.Path(__file__).with_name("slow_reader.c")], check=True)
+    env = {"LD_PRELOAD": str(library)}
+    if BUILD.name == "asan":
+        env["ASAN_OPTIONS"] = "verify_asan_link_order=0:detect_leaks=0"
+    return env
+
+
+@pytest.mark.parametrize("pause", [0.1, 0.3, 0.5, 0.7])
+def test_what_came_in_beside_something_else(booted, slow_reader, pause):
+    """Output, and the command's end, that libssh reads while it was asked for something else, are not waited for."""
+    done = booted.ctl("exec", "tiny", "--", f"sleep 2; echo a; sleep {pause}; echo b; exit 3", env=slow_reader, code=3)
+    assert done.stdout == "a\nb\n"
