@@ -42,6 +42,15 @@ def alive(pid):
         return False
 
 
+def stopped(pid):
+    """Stops the process, and waits until all its threads are."""
+    def states():
+        for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+            yield (task / "stat").read_text().rpartition(")")[2].split()[0]
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: set(states()) == {"T"}, f"{pid} is stopped")
+
+
 def cpu_seconds(pid):
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from harness import BUILD, HANG, alive, wait_until
+from harness import BUILD, HANG, alive, stopped, wait_until
 
 GUESTS = ["g0", "g1", "g2", "g3"]
 
@@ -113,7 +113,7 @@ def kills(daemon, tiny, fake, times):
         holders = [pid for pid in daemon.qemu_pids() if pid not in pids.values()]
         assert holders == ([view["pid"]] if view["state"] == "running" else []), (holders, view)
         for name in GUESTS:
-            os.kill(pids[name], signal.SIGSTOP)  # no more lines, so that all can be compared
+            stopped(pids[name])  # no more lines, so that all can be compared
         total = lines = 0
         for name, copy in copies.items():
             data = (daemon.guests / name / "logs/0001.out").read_bytes()

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from harness import HANG, wait_until
+from harness import HANG, stopped, wait_until
 from monitors import Qmp, Raw, guest, own, real, sockets  # noqa: F401
 
 
@@ -230,7 +230,7 @@ def test_what_nobody_waits_for_is_not_kept(guest, fake, tmp_path):
     fake.tell(f"qmp-log={seen}")
     guest.ctl("restart", "f", "--force-after", "0")
     pid = guest.show("f")["pid"]
-    os.kill(pid, signal.SIGSTOP)
+    stopped(pid)
     try:
         for _ in range(5):
             with guest.connect() as c:
@@ -256,7 +256,7 @@ def test_qemu_ending_fails_every_waiter_once(guest, fake, deed):
     clients = [Qmp(path) for _ in range(8)]
     try:
         pid = guest.show("f")["pid"]
-        os.kill(pid, signal.SIGSTOP)  # until all have asked
+        stopped(pid)  # until all have asked
         for i, client in enumerate(clients):
             client.send_raw("".join('{"execute": "query-block", "id": %d}\n' % (i * 100 + n) for n in range(10)))
         os.kill(pid, signal.SIGCONT)

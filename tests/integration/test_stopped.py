@@ -10,15 +10,9 @@ import time
 
 import pytest
 
-from harness import HANG, Client, alive, cpu_seconds, wait_until
+from harness import HANG, Client, alive, cpu_seconds, stopped, wait_until
 
 GUESTS = 40  # more than what one call of the loop's is told of (32)
-
-
-def stopped(pid):
-    """Stops the process, and waits until it is."""
-    os.kill(pid, signal.SIGSTOP)
-    wait_until(lambda: open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] == "T", f"{pid} is stopped")
 
 
 def flood(daemon, name):
