@@ -573,7 +573,7 @@ def check_steady(daemon, pids):
     wait_until(lambda: serves(daemon.run / "metrics.sock", HTTP[0], b"cijqemu"), "metrics.sock serves")
 
 
-def run(daemon, fake, seconds):
+def run(daemon, fake, tally, seconds):
     print(f"PROTOCOL_SEED={SEED} PROTOCOL_SECONDS={seconds:.0f} repeats it")
 
     def config():
@@ -595,7 +595,7 @@ def run(daemon, fake, seconds):
     check_steady(daemon, pids)
     restore(daemon, config)
     _, kib = settled(daemon, base)
-    print(f"{dict(fuzz.counts)}; memory {base_kib} KiB, {kib} KiB in the end")
+    tally(f"seed {SEED}, {dict(fuzz.counts)}; memory {base_kib} KiB, {kib} KiB in the end")
     # Under AddressSanitizer what is freed is kept for a while; it tells of leaks itself, at the end.
     if BUILD.name != "asan" and not os.environ.get("CIJ_WRAP"):
         assert kib <= base_kib + SLACK_KIB, f"PROTOCOL_SEED={SEED}: memory grew from {base_kib} to {kib} KiB"
@@ -604,11 +604,11 @@ def run(daemon, fake, seconds):
     daemon.start()
 
 
-def test_protocol_fuzz(daemon, fake):
-    run(daemon, fake, SECONDS)
+def test_protocol_fuzz(daemon, fake, tally):
+    run(daemon, fake, tally, SECONDS)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_protocol_fuzz_for_long(daemon, fake):
-    run(daemon, fake, LONG_SECONDS)
+def test_protocol_fuzz_for_long(daemon, fake, tally):
+    run(daemon, fake, tally, LONG_SECONDS)
