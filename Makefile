@@ -160,7 +160,7 @@ asan: check-deps ## run all tests under AddressSanitizer and UBSan
 # A few of all, that take five minutes: it is slow.
 valgrind: deps ## run some integration tests with the daemon under valgrind
 	@$(MAKE) --no-print-directory all $(tools)
-	@CIJ_WRAP="valgrind -q --leak-check=full --show-leak-kinds=definite --error-exitcode=99" \
+	@CIJ_WRAP="valgrind -q --vgdb=no --leak-check=full --show-leak-kinds=definite --error-exitcode=99" \
 		BUILD=$(BUILD) tests/run.sh $(foreach topic,start client bad_input qmp monitor sockets,\
 		integration/test_$(topic).py) --timeout 600
 

@@ -78,11 +78,15 @@ class Lab(Daemon):
     def __init__(self, options=(), **kw):
         base = pathlib.Path(tempfile.mkdtemp(prefix="cij-lab-"))
         base.chmod(0o755)
-        super().__init__(base, options=["--group", str(GROUP), "--admin-group", str(ADMIN_GROUP), *options], **kw)
-        self.guests.chmod(0o755)
-        self.read_only = self.run / "cijqemud-ro.sock"
-        self.fake = FakeQemu(base / "qemu")
-        os.chmod(self.fake.home / "bin", 0o755)
+        try:
+            super().__init__(base, options=["--group", str(GROUP), "--admin-group", str(ADMIN_GROUP), *options], **kw)
+            self.guests.chmod(0o755)
+            self.read_only = self.run / "cijqemud-ro.sock"
+            self.fake = FakeQemu(base / "qemu")
+            os.chmod(self.fake.home / "bin", 0o755)
+        except BaseException:
+            shutil.rmtree(base)
+            raise
 
     def folder_of(self, user, name, config=None):
         path = self.folder(name, config)
