@@ -1,10 +1,10 @@
 #include "client/ssh_flow.h"
 
 #include <errno.h>
-#include <libssh/callbacks.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include "client/ssh_arrival.h"
 #include "client/ssh_link.h"
 
 /* Bytes under way in each direction. */
@@ -20,26 +20,11 @@ struct flow {
 struct ssh_flow {
 	ssh_session session; /* weak, as are the next two */
 	ssh_channel channel;
-	struct ssh_channel_callbacks_struct callbacks;
+	struct ssh_arrival arrival;
 	int fd;
-	bool arrived; /* libssh has taken in what the last step did not see */
 	bool gone; /* the socket takes no more */
 	struct flow in, out; /* from the socket; to it */
 };
-
-static int
-on_data(ssh_session session, ssh_channel channel, void *data, uint32_t len, int is_stderr,
-	void *arg)
-{
-	((struct ssh_flow *)arg)->arrived = true;
-	return 0; /* it stays with libssh until there is room */
-}
-
-static void
-on_end(ssh_session session, ssh_channel channel, void *arg)
-{
-	((struct ssh_flow *)arg)->arrived = true;
-}
 
 struct ssh_flow *
 ssh_flow_new(ssh_session session, ssh_channel channel, int fd)
@@ -51,12 +36,7 @@ ssh_flow_new(ssh_session session, ssh_channel channel, int fd)
 	s->session = session;
 	s->channel = channel;
 	s->fd = fd;
-	s->callbacks.userdata = s;
-	s->callbacks.channel_data_function = on_data;
-	s->callbacks.channel_eof_function = on_end;
-	s->callbacks.channel_close_function = on_end;
-	ssh_callbacks_init(&s->callbacks);
-	ssh_add_channel_callbacks(channel, &s->callbacks);
+	ssh_arrival_watch(&s->arrival, channel);
 	return s;
 }
 
@@ -65,7 +45,7 @@ ssh_flow_free(struct ssh_flow *s)
 {
 	if (!s)
 		return;
-	ssh_remove_channel_callbacks(s->channel, &s->callbacks);
+	ssh_arrival_forget(&s->arrival, s->channel);
 	free(s);
 }
 
@@ -145,7 +125,7 @@ ssh_flow_step(struct ssh_flow *s)
 {
 	bool moved;
 
-	s->arrived = false;
+	s->arrival.any = false;
 	moved = move_out(s);
 	if (!s->gone)
 		moved = move_in(s) || moved;
@@ -155,7 +135,7 @@ ssh_flow_step(struct ssh_flow *s)
 bool
 ssh_flow_arrived(const struct ssh_flow *s)
 {
-	return s->arrived;
+	return s->arrival.any;
 }
 
 bool

@@ -15,6 +15,7 @@
 
 #include "cijqemu/cleanup.h"
 #include "client/clock.h"
+#include "client/ssh_arrival.h"
 #include "client/term.h"
 
 /* As much as libssh puts into one packet, twice over. */
@@ -44,7 +45,7 @@ struct pump {
 	ssh_event event;
 	struct ssh_channel_callbacks_struct callbacks;
 	int exit_code; /* -1 = not known yet */
-	bool arrived; /* libssh has taken in what poll() will not tell of any more */
+	struct ssh_arrival arrival;
 	bool sent_eof;
 	struct flow in, out[2]; /* out: stdout, stderr */
 	pump_filter_fn *filter;
@@ -102,24 +103,6 @@ on_exit_signal(ssh_session session, ssh_channel channel, const char *name, int c
 			p->exit_code = 128 + signal_names[i].number;
 }
 
-/*
- * Any call of libssh may take in what comes, also of the other stream, or the channel's end: only
- * it knows then that there is something to do.
- */
-static int
-on_data(ssh_session session, ssh_channel channel, void *data, uint32_t len, int is_stderr,
-	void *arg)
-{
-	((struct pump *)arg)->arrived = true;
-	return 0; /* it stays with libssh until fetch() has room */
-}
-
-static void
-on_end(ssh_session session, ssh_channel channel, void *arg)
-{
-	((struct pump *)arg)->arrived = true;
-}
-
 static void
 flow_init(struct flow *flow, int fd)
 {
@@ -144,13 +127,11 @@ pump_new(struct ssh_link *link)
 	p->link = link;
 	p->exit_code = -1;
 	p->callbacks.userdata = p;
-	p->callbacks.channel_data_function = on_data;
-	p->callbacks.channel_eof_function = on_end;
-	p->callbacks.channel_close_function = on_end;
 	p->callbacks.channel_exit_status_function = on_exit_status;
 	p->callbacks.channel_exit_signal_function = on_exit_signal;
 	ssh_callbacks_init(&p->callbacks);
 	ssh_add_channel_callbacks(link->channel, &p->callbacks);
+	ssh_arrival_watch(&p->arrival, link->channel);
 	p->event = ssh_event_new();
 	if (!p->event || ssh_event_add_session(p->event, link->session) != SSH_OK)
 		abort();
@@ -166,6 +147,7 @@ pump_free(struct pump *p)
 {
 	if (!p)
 		return;
+	ssh_arrival_forget(&p->arrival, p->link->channel);
 	ssh_remove_channel_callbacks(p->link->channel, &p->callbacks);
 	ssh_event_remove_session(p->event, p->link->session);
 	ssh_event_free(p->event);
@@ -316,7 +298,7 @@ pump_step(struct pump *p)
 			p->out[0].len > 0 ? POLLOUT : 0},
 		{p->out[1].len > 0 ? p->out[1].fd : -1, POLLOUT},
 	};
-	struct timespec limit = {p->passed && !p->arrived, 0};
+	struct timespec limit = {p->passed && !p->arrival.any, 0};
 	bool written = false;
 
 	for (int i = 0; i < 2; i++) {
@@ -329,8 +311,8 @@ pump_step(struct pump *p)
 		return 0;
 	if (ssh_get_poll_flags(p->link->session) & SSH_WRITE_PENDING)
 		fds[0].events |= POLLOUT;
-	if (ppoll(fds, cij_array_size(fds), p->passed || p->arrived ? &limit : NULL, &p->signals) <
-		0)
+	if (ppoll(fds, cij_array_size(fds), p->passed || p->arrival.any ? &limit : NULL,
+		    &p->signals) < 0)
 		return 0; /* a signal */
 	if (fds[0].revents)
 		(void)ssh_event_dopoll(p->event, 0);
@@ -363,7 +345,7 @@ pump_run(struct pump *p, struct cij_error *err)
 	for (;;) {
 		if (p->resize && term_resized())
 			p->resize(l);
-		p->arrived = false;
+		p->arrival.any = false;
 		fetch(p);
 		if (is_over(p))
 			break;
