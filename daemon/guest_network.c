@@ -34,6 +34,17 @@ ssh_port_taken(const struct guest *guest, int port, struct cij_error *err)
 	cij_error_hint(err, "'cijqemuctl set %s ssh.port=0' lets the daemon choose", guest->name);
 }
 
+/* QEMU has answered: whether the start goes on. */
+static bool
+goes_on(struct guest *guest, const struct cij_error *err)
+{
+	if (guest->state != GS_STARTING)
+		return false;
+	if (err)
+		guest_start_fail(guest, err);
+	return !err;
+}
+
 static void
 on_forward(void *arg, struct json_object *value, const struct cij_error *err)
 {
@@ -42,12 +53,8 @@ on_forward(void *arg, struct json_object *value, const struct cij_error *err)
 	const char *said = json_object_get_string(value);
 	struct cij_error own;
 
-	if (guest->state != GS_STARTING)
+	if (!goes_on(guest, err))
 		return;
-	if (err) {
-		guest_start_fail(guest, err);
-		return;
-	}
 	if (said && *said) {
 		int port = (int)forward[guest->forwards_done].host;
 
@@ -65,11 +72,7 @@ on_cont(void *arg, struct json_object *value, const struct cij_error *err)
 {
 	struct guest *guest = arg;
 
-	if (guest->state != GS_STARTING)
-		return;
-	if (err)
-		guest_start_fail(guest, err);
-	else
+	if (goes_on(guest, err))
 		guest_up(guest, false);
 }
 
@@ -108,12 +111,8 @@ on_port(void *arg, struct json_object *value, const struct cij_error *err)
 	int port = guest->run.port;
 	struct cij_error own;
 
-	if (guest->state != GS_STARTING)
+	if (!goes_on(guest, err))
 		return;
-	if (err) {
-		guest_start_fail(guest, err);
-		return;
-	}
 	if (!said || !*said) {
 		add_next_forward(guest);
 		return;
