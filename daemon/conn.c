@@ -3,13 +3,13 @@
 #include <errno.h>
 #include <event2/bufferevent.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "cijqemu/protocol.h"
 #include "daemon/op.h"
+#include "daemon/sock.h"
 #include "daemon/strv.h"
 #include "proto/message.h"
 #include "proto/text.h"
@@ -85,19 +85,10 @@ close_conn(struct conn *conn)
 	free_conn(conn);
 }
 
-/* Whether the other side is gone altogether, not just its sending half. */
-static bool
-is_gone(int fd)
-{
-	struct pollfd gone = {.fd = fd, .events = 0};
-
-	return poll(&gone, 1, 0) < 0 || (gone.revents & (POLLHUP | POLLERR));
-}
-
 static void
 on_gone(evutil_socket_t fd, short what, void *arg)
 {
-	if (is_gone(fd))
+	if (sock_is_gone(fd))
 		close_conn(arg);
 }
 
@@ -267,7 +258,7 @@ on_end(struct bufferevent *bev, short what, void *arg)
 	struct conn *conn = arg;
 
 	/* Half closed, as by 'printf … | socat': the answers are still wanted. */
-	if ((what & BEV_EVENT_EOF) && !is_gone(bufferevent_getfd(bev))) {
+	if ((what & BEV_EVENT_EOF) && !sock_is_gone(bufferevent_getfd(bev))) {
 		conn->ended = true;
 		bufferevent_disable(bev, EV_READ);
 		work_soon(conn);

@@ -1,5 +1,4 @@
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -7,6 +6,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/console_impl.h"
+#include "daemon/sock.h"
 #include "daemon/users.h"
 #include "proto/json.h"
 
@@ -142,15 +142,6 @@ on_writable(evutil_socket_t fd, short what, void *arg)
 	viewer_pump(viewer);
 }
 
-/* Whether the connection is gone, in both directions. */
-static bool
-is_gone(const struct viewer *viewer)
-{
-	struct pollfd gone = {.fd = viewer->fd, .events = 0};
-
-	return poll(&gone, 1, 0) == 1 && (gone.revents & (POLLHUP | POLLERR));
-}
-
 /*
  * Reads no more, now or at all, but hears of it when the connection goes: edge-triggered, an event
  * comes only when something changes.
@@ -181,7 +172,7 @@ static void
 input_over(struct viewer *viewer)
 {
 	viewer->input_over = true;
-	if (viewer->deaf || is_gone(viewer))
+	if (viewer->deaf || sock_is_gone(viewer->fd))
 		viewer_free(viewer);
 	else
 		hold_input(viewer);
@@ -193,7 +184,7 @@ on_held(struct viewer *viewer)
 {
 	int unread = 0;
 
-	if (is_gone(viewer) && (ioctl(viewer->fd, FIONREAD, &unread) < 0 || unread == 0))
+	if (sock_is_gone(viewer->fd) && (ioctl(viewer->fd, FIONREAD, &unread) < 0 || unread == 0))
 		viewer_free(viewer);
 }
 
@@ -206,7 +197,7 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 	ssize_t n;
 
 	if (viewer->input_over) {
-		if (is_gone(viewer))
+		if (sock_is_gone(viewer->fd))
 			viewer_free(viewer);
 		return;
 	}

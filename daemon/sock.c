@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -73,6 +74,18 @@ sock_connect_at(int dir_fd, const char *name)
 	if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
 		return -1;
 	return steal_fd(&fd);
+}
+
+bool
+sock_is_gone(int fd)
+{
+	struct pollfd gone = {.fd = fd, .events = 0};
+	int n;
+
+	do
+		n = poll(&gone, 1, 0);
+	while (n < 0 && errno == EINTR);
+	return n == 1 && (gone.revents & (POLLHUP | POLLERR));
 }
 
 int

@@ -33,6 +33,9 @@ int sock_accept(int listen_fd);
 /* Starts to connect to @name in the folder @dir_fd, without waiting. -1 with errno. */
 int sock_connect_at(int dir_fd, const char *name);
 
+/* Whether the other side of a connection is gone altogether, not just its sending half. */
+bool sock_is_gone(int fd);
+
 /* Reads the peer's credentials. Returns 0, or -1 with errno. */
 int sock_peer(int fd, struct peer *peer);
 

@@ -1,11 +1,12 @@
 #include "daemon/wire.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "daemon/sock.h"
 
 /* One read; what is longer comes in several. Shared: the loop has one thread. */
 #define READ_SIZE (64 * 1024)
@@ -22,15 +23,6 @@ shrink(struct wire *wire)
 	free(wire->out);
 	wire->out = NULL;
 	wire->size = 0;
-}
-
-/* Whether the other side is gone altogether, not just its sending half. */
-static bool
-is_gone(const struct wire *wire)
-{
-	struct pollfd gone = {.fd = wire->fd, .events = 0};
-
-	return poll(&gone, 1, 0) == 1 && (gone.revents & (POLLHUP | POLLERR));
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg);
@@ -60,7 +52,7 @@ tell_gone(struct wire *wire)
 static void
 input_ended(struct wire *wire)
 {
-	if (is_gone(wire)) {
+	if (sock_is_gone(wire->fd)) {
 		tell_gone(wire);
 		return;
 	}
@@ -77,7 +69,7 @@ on_readable(evutil_socket_t fd, short what, void *arg)
 	ssize_t n;
 
 	if (wire->half || wire->paused) {
-		if (is_gone(wire))
+		if (sock_is_gone(wire->fd))
 			tell_gone(wire);
 		return;
 	}
