@@ -90,6 +90,23 @@ class Lines:
         return line.rstrip(b"\r")
 
 
+def delete_guest(c, guest):
+    """Deletes it whatever is under way there: a restart, the reset that a lease ends with, a drive that is formatted."""
+    def went():
+        c.ask("guest-set", guest=guest, restart="no")
+        c.ask("guest-kill", guest=guest)
+        c.ask("lease-release", guest=guest, steal=True)
+        replies.append(c.ask("guest-delete", guest=guest))
+        return replies[-1].get("error", {}).get("class") not in ("Leased", "Busy")
+
+    replies = []
+    try:
+        wait_until(went, f"{guest} may be deleted")
+    finally:
+        print(f"{guest} is deleted:", *replies[-1:])
+    assert "return" in replies[-1] or replies[-1]["error"]["class"] == "GuestNotFound", replies[-1]
+
+
 class Client(Lines):
     """A client of the control socket."""
 

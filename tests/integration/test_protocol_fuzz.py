@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from harness import BUILD, HANG, FakeQemu, alive, wait_until
+from harness import BUILD, HANG, FakeQemu, alive, delete_guest, wait_until
 
 SEED = int(os.environ.get("PROTOCOL_SEED", random.SystemRandom().randrange(10**9)))
 SECONDS = float(os.environ.get("PROTOCOL_SECONDS", 8))
@@ -482,12 +482,7 @@ def restore(daemon, config):
     """The victims as they were: new and never started; nobody else but the steady ones."""
     with daemon.connect() as c:
         for guest in [g["guest"] for g in c.call("query-guests") if g["guest"] not in STEADY]:
-            c.ask("guest-set", guest=guest, restart="no")
-            wait_until(lambda: (c.ask("guest-kill", guest=guest),  # pylint: disable=cell-var-from-loop
-                                c.call("query-guest", guest=guest)["state"])[1] in ("stopped", "broken"),
-                       f"{guest} is down")
-            c.ask("lease-release", guest=guest, steal=True)
-            c.call("guest-delete", guest=guest)
+            delete_guest(c, guest)
         for guest in VICTIMS:
             c.call("guest-create", guest=guest, **config())
 

@@ -16,7 +16,7 @@ import time
 import pytest
 
 from lab import OWNER, root_only
-from harness import HANG, Client, Daemon, FakeQemu, alive, wait_until
+from harness import HANG, Client, Daemon, FakeQemu, alive, delete_guest, wait_until
 
 SEED = int(os.environ.get("STORM_SEED", random.SystemRandom().randrange(10**9)))
 SECONDS = float(os.environ.get("STORM_SECONDS", 12))
@@ -239,12 +239,7 @@ def test_storm(open_path, owner, tally):
         daemon.ctl("-q", "kill", "--all", code=None)
         with daemon.connect() as c:
             for guest in c.call("query-guests"):
-                c.ask("guest-set", guest=guest["guest"], restart="no")
-                wait_until(lambda: (c.ask("guest-kill", guest=guest["guest"]),
-                                    c.call("query-guest", guest=guest["guest"])["state"])[1] in ("stopped", "broken"),
-                           f"{guest['guest']} is down")
-                c.ask("lease-release", guest=guest["guest"])
-                c.call("guest-delete", guest=guest["guest"])
+                delete_guest(c, guest["guest"])
         wait_until(lambda: not daemon.qemu_pids(), "all QEMUs are gone")
         try:
             wait_until(lambda: len(daemon.fds()) <= base, "descriptors are closed", 20)
