@@ -19,6 +19,7 @@ class Terminal:
         self.fd, self.slave = pty.openpty()
         termios.tcsetwinsize(self.fd, (rows, columns))
         self.before = termios.tcgetattr(self.slave)  # before the program can change it
+        started, starting = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             try:
@@ -26,6 +27,10 @@ class Terminal:
                 os.execvpe(argv[0], [str(a) for a in argv], env)
             finally:
                 os._exit(127)
+        # A ^C that is typed before the terminal is the program's own reaches nobody.
+        os.close(starting)
+        os.read(started, 1)
+        os.close(started)
         self.status = None
         self.shown = b""
         self.lock = threading.Lock()  # of shown, which is added to all the time
