@@ -8,7 +8,7 @@ layer_of()
 	case $1 in
 	log | strv | sock | paths | as_owner | clock | users | fileio | wire | usage) echo 1 ;;
 	conf | device_conf | guest_conf | guest_conf_* | geometry | inject | inject_* | argv | dialect | dialect_* | gstate | access | qmp_policy | qmp_text | lease_book | backoff) echo 2 ;;
-	proc | launch | names | qmp | probe | image | image_* | console | console_* | logcut | logindex | monitor | banner | monitor_* | qmp_impl | qmp_lane | oom | removal | scope) echo 3 ;;
+	proc | launch | names | qmp | probe | probe_trial | image | image_* | console | console_* | logcut | logindex | monitor | banner | monitor_* | qmp_impl | qmp_lane | oom | removal | scope) echo 3 ;;
 	guest | guest_* | registry | registry_* | run | notify | ports | lease | lease_ask | lease_file | lease_impl | lease_process | services | history | admission | lease_reset | stats | host) echo 4 ;;
 	view | request | conn | op | op_* | server | metrics | metrics_* | service | check) echo 5 ;;
 	main) echo 6 ;;
