@@ -7,6 +7,7 @@
 
 #include "daemon/clock.h"
 #include "daemon/log.h"
+#include "daemon/proc.h"
 #include "daemon/strv.h"
 #include "daemon/users.h"
 #include "proto/json.h"
@@ -191,7 +192,7 @@ serve(struct lease_entry *entry)
 		place->terms = (struct lease_terms){0};
 		lease_page_leave(&entry->page, place);
 		free(waiter);
-		if (lease_process_ended(one.pidfd)) {
+		if (proc_pidfd_ended(one.pidfd)) {
 			close(one.pidfd);
 			cij_error_set(&err, CIJ_E_BAD_REQUEST,
 				"process %d ended before its turn came", (int)terms.process.pid);
@@ -234,7 +235,7 @@ lease_end(struct lease_entry *entry, const char *what, uid_t by, const char *why
 void
 lease_look(struct lease_entry *entry)
 {
-	if (entry->page.held && lease_process_ended(entry->pidfd))
+	if (entry->page.held && proc_pidfd_ended(entry->pidfd))
 		lease_end(entry, "process-ended", entry->page.holder.uid, NULL);
 	else if (entry->page.held && entry->page.until &&
 		 lease_now(entry->leases) >= entry->page.until)

@@ -61,8 +61,6 @@ void lease_look(struct lease_entry *entry);
 void lease_settle(struct lease_entry *entry);
 
 /* lease_process.c */
-/* Whether the process of @pidfd has ended; false for -1. */
-bool lease_process_ended(int pidfd);
 /* A descriptor of @uid's process @pid, which @process names from then on; the caller closes it. -1
  * with BadRequest (no such process) or Denied (another user's). */
 int lease_process_open(pid_t pid, uid_t uid, struct lease_process *process, struct cij_error *err);

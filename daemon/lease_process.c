@@ -1,19 +1,10 @@
 /* A process whose end ends a lease, by a descriptor of it: a pid alone may become another's. */
 #include <errno.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include "cijqemu/cleanup.h"
 #include "daemon/lease_impl.h"
 #include "daemon/proc.h"
-
-bool
-lease_process_ended(int pidfd)
-{
-	struct pollfd ended = {.fd = pidfd, .events = POLLIN};
-
-	return pidfd >= 0 && poll(&ended, 1, 0) > 0;
-}
 
 int
 lease_process_open(pid_t pid, uid_t uid, struct lease_process *process, struct cij_error *err)
@@ -28,7 +19,7 @@ lease_process_open(pid_t pid, uid_t uid, struct lease_process *process, struct c
 	process->pid = pid;
 	process->start = proc_start_of(pid);
 	/* What was read is about the process that the descriptor is of, while that one lives. */
-	if (fd < 0 || !process->start || lease_process_ended(fd))
+	if (fd < 0 || !process->start || proc_pidfd_ended(fd))
 		return cij_error_set(err, CIJ_E_BAD_REQUEST, "no process %d runs here", (int)pid);
 	if (is != uid)
 		return cij_error_set(err, CIJ_E_DENIED,

@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,11 +96,10 @@ static bool
 is_alive(pid_t pid)
 {
 	_cleanup_close_ int fd = proc_pidfd(pid);
-	struct pollfd end = {.fd = fd, .events = POLLIN};
 
 	if (fd < 0)
 		return kill(pid, 0) == 0 || errno == EPERM;
-	return poll(&end, 1, 0) == 0;
+	return !proc_pidfd_ended(fd);
 }
 
 /*

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -51,6 +52,18 @@ proc_pidfd(pid_t pid)
 		return -1;
 	}
 	return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+bool
+proc_pidfd_ended(int pidfd)
+{
+	struct pollfd end = {.fd = pidfd, .events = POLLIN};
+	int n;
+
+	do
+		n = poll(&end, 1, 0); /* which passes over -1 */
+	while (n < 0 && errno == EINTR);
+	return n > 0;
 }
 
 void

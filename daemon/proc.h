@@ -61,6 +61,9 @@ struct proc *proc_adopt(struct event_base *base, pid_t pid, proc_exit_fn *on_exi
 /* A descriptor of process @pid, readable when it has ended; -1 with errno. The caller closes it. */
 int proc_pidfd(pid_t pid);
 
+/* Whether the process of that descriptor has ended, if only to be a zombie; false for -1. */
+bool proc_pidfd_ended(int pidfd);
+
 /* The process's users. 0, or -1 and (uid_t)-1 for both when it is not there. */
 int proc_uids_of(pid_t pid, uid_t *real, uid_t *effective);
 

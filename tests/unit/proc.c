@@ -327,6 +327,29 @@ an_adopted_process_ends_without_a_code(void **state)
 }
 
 static void
+a_zombie_has_ended_for_its_pidfd(void **state)
+{
+	_cleanup_close_ int fd = -1;
+	siginfo_t info;
+	pid_t child = fork();
+
+	if (child == 0) {
+		alarm(60); /* should the test fail before it is ended */
+		pause();
+		_exit(0);
+	}
+	fd = proc_pidfd(child);
+	assert_true(fd >= 0);
+	assert_false(proc_pidfd_ended(fd));
+	assert_int_equal(kill(child, SIGKILL), 0);
+	assert_int_equal(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT), 0);
+	assert_true(proc_pidfd_ended(fd));
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	assert_true(proc_pidfd_ended(fd));
+	assert_false(proc_pidfd_ended(-1));
+}
+
+static void
 words_for_an_exit(void **state)
 {
 	const struct proc_exit code = {true, false, 1}, segv = {true, true, SIGSEGV},
@@ -522,6 +545,7 @@ main(int argc, char **argv)
 		T(a_binary_that_is_not_there),
 		T(let_go_it_lives_on_and_is_reaped),
 		T(an_adopted_process_ends_without_a_code),
+		T(a_zombie_has_ended_for_its_pidfd),
 		T(words_for_an_exit),
 		OLD(exit_codes),
 		OLD(signals),
