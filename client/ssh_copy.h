@@ -9,6 +9,9 @@
 /* Without a single byte for this long, whoever has them is taken for dead. */
 #define COPY_STALL_SECONDS 120
 
+/* Files under way at a time by SFTP: servers have a limit of open files, some as low as 100. */
+#define COPY_FILES_MAX 48
+
 struct copy {
 	struct call *call; /* weak */
 	struct ssh_link link;
@@ -30,6 +33,9 @@ void copy_skip(void *copy, const char *path, const char *why);
 
 /* Shows how far it is, now and then; checks that something moves and that nobody interrupts. */
 int copy_tick(struct copy *copy, struct cij_error *err);
+
+/* The same, then waits a little for the server's answers and takes them. */
+int copy_step(struct copy *copy, struct sftp *sftp, struct cij_error *err);
 
 /* The last word on it. */
 void copy_done(const struct copy *copy);

@@ -13,9 +13,6 @@
 #include "client/ssh_local.h"
 #include "proto/text.h"
 
-/* Files and folders under way at a time. */
-#define FILES_MAX 48
-
 /* More names than this in one tree are a mistake, or no file system. */
 #define ITEMS_MAX 10000000
 
@@ -161,7 +158,8 @@ walk_on(struct walk *w)
 {
 	struct plan *plan = &w->copy->plan;
 
-	for (; w->next < plan->n && w->under_way < FILES_MAX && sftp_has_room(w->sftp); w->next++) {
+	for (; w->next < plan->n && w->under_way < COPY_FILES_MAX && sftp_has_room(w->sftp);
+		w->next++) {
 		struct item *item = &plan->items[w->next];
 		struct visit *v;
 
@@ -206,7 +204,7 @@ sftp_plan(struct copy *copy, struct sftp *sftp, const char *from, const char *to
 	set_item(item, &attrs);
 	plan_count(&copy->plan, item);
 	for (walk_on(&w); w.under_way > 0; walk_on(&w))
-		if (copy_tick(copy, err) < 0 || sftp_step(sftp, 100, err) < 0)
+		if (copy_step(copy, sftp, err) < 0)
 			return -1;
 	return 0;
 }
@@ -238,7 +236,7 @@ struct chunk {
 struct pulling {
 	struct copy *copy; /* weak */
 	struct sftp *sftp; /* weak */
-	struct get gets[FILES_MAX];
+	struct get gets[COPY_FILES_MAX];
 	size_t n_gets, next;
 	struct chunk chunks[SFTP_REQUESTS_MAX];
 };
@@ -255,8 +253,7 @@ static void
 get_fail_here(struct get *g)
 {
 	if (!g->failed)
-		copy_fail(g->all->copy, g->item->to,
-			errno == EISDIR ? "there is a folder of that name" : strerror(errno));
+		local_fail(g->all->copy, g->item->to);
 	g->failed = true;
 }
 
@@ -414,20 +411,15 @@ get_end(struct get *g)
 static void
 fill(struct pulling *all)
 {
-	struct plan *plan = &all->copy->plan;
+	struct item *item;
 
-	for (size_t i = 0; i < FILES_MAX && all->next < plan->n; i++) {
-		if (all->gets[i].item)
+	for (size_t i = 0; i < COPY_FILES_MAX; i++) {
+		struct get *g = &all->gets[i];
+
+		if (g->item || !(item = plan_next_file(&all->copy->plan, &all->next)))
 			continue;
-		while (all->next < plan->n && plan->items[all->next].kind != ITEM_FILE)
-			all->next++;
-		if (all->next == plan->n)
-			return;
-		all->gets[i] = (struct get){.all = all,
-			.item = &plan->items[all->next++],
-			.end = -1,
-			.file = {.fd = -1}};
-		all->copy->current = all->gets[i].item->from;
+		*g = (struct get){.all = all, .item = item, .end = -1, .file = {.fd = -1}};
+		all->copy->current = item->from;
 		all->n_gets++;
 	}
 }
@@ -437,7 +429,7 @@ pull_files(struct pulling *all, struct cij_error *err)
 {
 	do {
 		fill(all);
-		for (size_t i = 0; i < FILES_MAX; i++) {
+		for (size_t i = 0; i < COPY_FILES_MAX; i++) {
 			struct get *g = &all->gets[i];
 
 			if (!g->item)
@@ -446,8 +438,7 @@ pull_files(struct pulling *all, struct cij_error *err)
 			if (g->state == GET_OVER && !g->asked && g->reads == 0)
 				get_end(g);
 		}
-		if (all->n_gets > 0 &&
-			(copy_tick(all->copy, err) < 0 || sftp_step(all->sftp, 100, err) < 0))
+		if (all->n_gets > 0 && copy_step(all->copy, all->sftp, err) < 0)
 			return -1;
 	} while (all->n_gets > 0 || all->next < all->copy->plan.n);
 	return 0;
@@ -461,26 +452,8 @@ make_folders(struct copy *copy)
 
 		if (item->kind != ITEM_FOLDER || local_folder(item) == 0)
 			continue;
-		copy_fail(copy, item->to,
-			errno == ELOOP ? "there is a link of that name: not followed"
-				       : strerror(errno));
+		local_fail(copy, item->to);
 		plan_give_up(&copy->plan, i + 1, item->to);
-	}
-}
-
-/* Links come behind all files: none of them can lead what is written astray. */
-static void
-finish(struct copy *copy)
-{
-	for (size_t i = copy->plan.n; i > 0; i--) {
-		struct item *item = &copy->plan.items[i - 1];
-
-		if (item->kind == ITEM_LINK && item->target && local_link(item) < 0)
-			copy_fail(copy, item->to, strerror(errno));
-		else if (item->kind == ITEM_LINK && item->target)
-			copy->files_done++;
-		if (item->kind == ITEM_FOLDER && local_folder_finish(item) < 0)
-			copy_fail(copy, item->to, strerror(errno));
 	}
 }
 
@@ -497,10 +470,10 @@ sftp_pull(struct copy *copy, struct sftp *sftp, struct cij_error *err)
 	all->sftp = sftp;
 	make_folders(copy);
 	rc = pull_files(all, err);
-	for (size_t i = 0; i < FILES_MAX; i++)
+	for (size_t i = 0; i < COPY_FILES_MAX; i++)
 		if (all->gets[i].item && all->gets[i].has_file)
 			local_abandon(&all->gets[i].file);
 	if (rc == 0)
-		finish(copy);
+		local_finish_items(copy, 0);
 	return rc;
 }

@@ -176,3 +176,28 @@ local_link(const struct item *item)
 	errno = saved;
 	return -1;
 }
+
+void
+local_fail(struct copy *copy, const char *path)
+{
+	copy_fail(copy, path,
+		errno == ELOOP    ? "there is a link of that name: not followed"
+		: errno == EISDIR ? "there is a folder of that name"
+				  : strerror(errno));
+}
+
+void
+local_finish_items(struct copy *copy, size_t first)
+{
+	for (size_t i = copy->plan.n; i > first; i--) {
+		struct item *item = &copy->plan.items[i - 1];
+
+		/* One without a target could not be read, and that was told. */
+		if (item->kind == ITEM_LINK && item->target && local_link(item) < 0)
+			local_fail(copy, item->to);
+		else if (item->kind == ITEM_LINK && item->target)
+			copy->files_done++;
+		if (item->kind == ITEM_FOLDER && local_folder_finish(item) < 0)
+			local_fail(copy, item->to);
+	}
+}

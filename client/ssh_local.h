@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-#include "client/ssh_plan.h"
+#include "client/ssh_copy.h"
 
 struct local_file {
 	int fd;
@@ -32,5 +32,14 @@ int local_folder_finish(const struct item *item);
 
 /* Makes @item's link in place of what is there. 0, or -1 with errno. */
 int local_link(const struct item *item);
+
+/* Tells that @path cannot be made here, by the errno that one of the above has left. */
+void local_fail(struct copy *copy, const char *path);
+
+/*
+ * When all files are there: makes the links, which can lead nothing astray any more, and gives the
+ * folders their modes and times; of the plan's items from @first on. What fails is told.
+ */
+void local_finish_items(struct copy *copy, size_t first);
 
 #endif

@@ -43,6 +43,18 @@ plan_count(struct plan *p, const struct item *item)
 		p->bytes += item->size;
 }
 
+struct item *
+plan_next_file(struct plan *p, size_t *next)
+{
+	while (*next < p->n) {
+		struct item *item = &p->items[(*next)++];
+
+		if (item->kind == ITEM_FILE)
+			return item;
+	}
+	return NULL;
+}
+
 void
 plan_give_up(struct plan *p, size_t first, const char *to)
 {

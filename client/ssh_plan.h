@@ -32,6 +32,8 @@ struct plan {
 struct item *plan_add(struct plan *plan, enum item_kind kind, char *from, char *to);
 /* Counts an item whose kind and size are set. */
 void plan_count(struct plan *plan, const struct item *item);
+/* The plan's next file from item *@next on, which moves behind it; weak. NULL: there is none. */
+struct item *plan_next_file(struct plan *plan, size_t *next);
 /* Gives up all that was to go below the folder @to, from item @first on. */
 void plan_give_up(struct plan *plan, size_t first, const char *to);
 void plan_clear(struct plan *plan);

@@ -19,6 +19,9 @@
 
 #define BAR_WIDTH 24
 
+/* The longest wait for an answer: progress is shown and an interrupt seen this often. */
+#define STEP_MS 100
+
 void
 copy_fail(struct copy *c, const char *path, const char *why)
 {
@@ -138,6 +141,12 @@ copy_tick(struct copy *c, struct cij_error *err)
 	else if (out_has_progress())
 		show_line(c, now);
 	return 0;
+}
+
+int
+copy_step(struct copy *c, struct sftp *sftp, struct cij_error *err)
+{
+	return copy_tick(c, err) < 0 ? -1 : sftp_step(sftp, STEP_MS, err);
 }
 
 void

@@ -13,9 +13,6 @@
 #include "client/ssh_copy.h"
 #include "client/term.h"
 
-/* Files under way at a time: servers have a limit of open files, some as low as 100. */
-#define FILES_MAX 48
-
 /* How long the removal of what is not whole may take, when all has gone wrong. */
 #define CLEAN_UP_MS 3000
 
@@ -38,7 +35,7 @@ struct put {
 struct pushing {
 	struct copy *copy; /* weak */
 	struct sftp *sftp; /* weak */
-	struct put puts[FILES_MAX];
+	struct put puts[COPY_FILES_MAX];
 	size_t n_puts, next; /* next: index into the plan */
 	size_t waiting; /* answers of folders and links */
 	bool abandoned;
@@ -331,24 +328,26 @@ put_begin(struct pushing *all, struct put *p, struct item *item)
 static void
 fill(struct pushing *all)
 {
-	struct plan *plan = &all->copy->plan;
+	struct item *item;
 
-	for (size_t i = 0; i < FILES_MAX && all->next < plan->n; i++) {
-		if (all->puts[i].item)
-			continue;
-		while (all->next < plan->n && plan->items[all->next].kind != ITEM_FILE)
-			all->next++;
-		if (all->next < plan->n)
-			put_begin(all, &all->puts[i], &plan->items[all->next++]);
-	}
+	for (size_t i = 0; i < COPY_FILES_MAX; i++)
+		if (!all->puts[i].item && (item = plan_next_file(&all->copy->plan, &all->next)))
+			put_begin(all, &all->puts[i], item);
 }
 
-static int
-step(struct pushing *all, struct cij_error *err)
+/* All files under way do what they can do now; those that are over leave their places. */
+static void
+step_all(struct pushing *all)
 {
-	if (!all->abandoned && copy_tick(all->copy, err) < 0)
-		return -1;
-	return sftp_step(all->sftp, 100, err);
+	for (size_t i = 0; i < COPY_FILES_MAX; i++) {
+		struct put *p = &all->puts[i];
+
+		if (!p->item)
+			continue;
+		put_step(p);
+		if (p->state == PUT_OVER && !p->asked && p->writes == 0)
+			put_end(p);
+	}
 }
 
 static int
@@ -357,16 +356,8 @@ push_files(struct pushing *all, struct cij_error *err)
 	all->next = 0;
 	do {
 		fill(all);
-		for (size_t i = 0; i < FILES_MAX; i++) {
-			struct put *p = &all->puts[i];
-
-			if (!p->item)
-				continue;
-			put_step(p);
-			if (p->state == PUT_OVER && !p->asked && p->writes == 0)
-				put_end(p);
-		}
-		if (all->n_puts > 0 && step(all, err) < 0)
+		step_all(all);
+		if (all->n_puts > 0 && copy_step(all->copy, all->sftp, err) < 0)
 			return -1;
 	} while (all->n_puts > 0 || all->next < all->copy->plan.n);
 	return 0;
@@ -380,22 +371,14 @@ clean_up(struct pushing *all)
 	struct cij_error unheard = CIJ_ERROR_INIT;
 
 	all->abandoned = true;
-	for (size_t i = 0; i < FILES_MAX; i++)
+	for (size_t i = 0; i < COPY_FILES_MAX; i++)
 		all->puts[i].failed = true;
 	while (all->n_puts > 0 && clock_left(deadline) > 0) {
-		for (size_t i = 0; i < FILES_MAX; i++) {
-			struct put *p = &all->puts[i];
-
-			if (!p->item)
-				continue;
-			put_step(p);
-			if (p->state == PUT_OVER && !p->asked && p->writes == 0)
-				put_end(p);
-		}
+		step_all(all);
 		if (all->n_puts > 0 && sftp_step(all->sftp, 100, &unheard) < 0)
 			break;
 	}
-	for (size_t i = 0; i < FILES_MAX; i++) {
+	for (size_t i = 0; i < COPY_FILES_MAX; i++) {
 		if (!all->puts[i].item)
 			continue;
 		if (all->puts[i].fd >= 0)
@@ -531,12 +514,12 @@ push_phase(struct pushing *all, enum phase phase, struct cij_error *err)
 			(phase == PHASE_SETTINGS && !item->made))
 			continue;
 		while (!sftp_has_room(all->sftp))
-			if (step(all, err) < 0)
+			if (copy_step(all->copy, all->sftp, err) < 0)
 				return -1;
 		ask_one(all, item, phase);
 	}
 	while (all->waiting > 0)
-		if (step(all, err) < 0)
+		if (copy_step(all->copy, all->sftp, err) < 0)
 			return -1;
 	return 0;
 }

@@ -29,7 +29,6 @@ struct unpack {
 	struct item item; /* the file under way; its strings are owned */
 	struct local_file file;
 	bool has_file, skip;
-	size_t first; /* the plan's items from here on are ours: folders and links */
 };
 
 static char *
@@ -187,15 +186,6 @@ clear_item(struct unpack *u)
 	u->item = (struct item){0};
 }
 
-static void
-fail_here(struct unpack *u, const char *to)
-{
-	copy_fail(u->copy, to,
-		errno == ELOOP    ? "there is a link of that name: not followed"
-		: errno == EISDIR ? "there is a folder of that name"
-				  : strerror(errno));
-}
-
 /* A second name of a file that came before. */
 static void
 make_hard_link(struct unpack *u, const char *target, const char *to)
@@ -230,7 +220,7 @@ on_begin(void *arg, const struct tar_entry *e, struct cij_error *err)
 		item->mode = e->mode & 0777;
 		item->atime = item->mtime = e->mtime;
 		if (local_folder(item) < 0) {
-			fail_here(u, to);
+			local_fail(u->copy, to);
 			item->kind = ITEM_NONE;
 		}
 		return 0;
@@ -254,7 +244,7 @@ on_begin(void *arg, const struct tar_entry *e, struct cij_error *err)
 		u->has_file = local_open(&u->file, &u->item) == 0;
 		u->skip = !u->has_file;
 		if (u->skip) {
-			fail_here(u, to);
+			local_fail(u->copy, to);
 			clear_item(u);
 		}
 		return 0;
@@ -271,7 +261,7 @@ on_data(void *arg, const char *data, size_t len, struct cij_error *err)
 	u->copy->bytes_done += (int64_t)len;
 	if (u->skip || local_write(&u->file, data, len, u->file.end) == 0)
 		return 0;
-	copy_fail(u->copy, u->item.to, strerror(errno));
+	local_fail(u->copy, u->item.to);
 	local_abandon(&u->file);
 	clear_item(u);
 	u->has_file = false;
@@ -287,30 +277,12 @@ on_end(void *arg, struct cij_error *err)
 	if (u->skip)
 		return 0;
 	if (local_finish(&u->file, &u->item) < 0)
-		copy_fail(u->copy, u->item.to, strerror(errno));
+		local_fail(u->copy, u->item.to);
 	else
 		u->copy->files_done++;
 	u->has_file = false;
 	clear_item(u);
 	return 0;
-}
-
-/* Links, then the folders' modes and times: behind all files, as nothing is led astray then. */
-static void
-finish_items(struct unpack *u)
-{
-	struct plan *plan = &u->copy->plan;
-
-	for (size_t i = plan->n; i > u->first; i--) {
-		struct item *item = &plan->items[i - 1];
-
-		if (item->kind == ITEM_LINK && local_link(item) < 0)
-			copy_fail(u->copy, item->to, strerror(errno));
-		else if (item->kind == ITEM_LINK)
-			u->copy->files_done++;
-		if (item->kind == ITEM_FOLDER && local_folder_finish(item) < 0)
-			copy_fail(u->copy, item->to, strerror(errno));
-	}
 }
 
 /* Takes in the whole archive. */
@@ -344,10 +316,11 @@ static int
 pull_folder(struct copy *c, const char *path, const char *to, struct cij_error *err)
 {
 	static const struct tar_events events = {on_begin, on_data, on_end};
-	struct unpack u = {.copy = c, .top = to, .file = {.fd = -1}, .first = c->plan.n};
+	struct unpack u = {.copy = c, .top = to, .file = {.fd = -1}};
 	_cleanup_free_ char *name = quote_name(path), *line = NULL;
 	struct tar_reader *reader = tar_reader_new(&events, &u);
 	struct ssh_stream s = {0};
+	size_t first = c->plan.n; /* from here on the plan's items are ours: folders and links */
 	int rc;
 
 	if (asprintf(&line, "cd %s && exec tar cf - .", name) < 0)
@@ -361,7 +334,7 @@ pull_folder(struct copy *c, const char *path, const char *to, struct cij_error *
 		local_abandon(&u.file);
 	clear_item(&u);
 	if (rc == 0)
-		finish_items(&u);
+		local_finish_items(c, first);
 	return rc;
 }
 
