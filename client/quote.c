@@ -1,8 +1,11 @@
 #include "client/quote.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "cijqemu/cleanup.h"
 
 char *
 shell_quote(const char *word, bool first)
@@ -28,4 +31,14 @@ shell_quote(const char *word, bool first)
 	}
 	strcpy(at, "'");
 	return quoted;
+}
+
+char *
+shell_quote_path(const char *path)
+{
+	_cleanup_free_ char *plain = NULL;
+
+	if (asprintf(&plain, "%s%s", *path == '/' ? "" : "./", path) < 0)
+		abort();
+	return shell_quote(plain, false);
 }

@@ -10,4 +10,7 @@
  */
 char *shell_quote(const char *word, bool first);
 
+/* The same for a file's name, with "./" before a relative one: none is taken for an option. */
+char *shell_quote_path(const char *path);
+
 #endif

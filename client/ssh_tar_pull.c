@@ -31,20 +31,10 @@ struct unpack {
 	bool has_file, skip;
 };
 
-static char *
-quote_name(const char *name)
-{
-	_cleanup_free_ char *plain = NULL;
-
-	if (asprintf(&plain, "%s%s", *name == '/' ? "" : "./", name) < 0)
-		abort();
-	return shell_quote(plain, false);
-}
-
 static int
 look_at(struct copy *c, const char *path, struct source *src, struct cij_error *err)
 {
-	_cleanup_free_ char *name = quote_name(path), *line = NULL, *out = NULL;
+	_cleanup_free_ char *name = shell_quote_path(path), *line = NULL, *out = NULL;
 	long long size = -1;
 	char clean[256];
 	int code;
@@ -107,7 +97,7 @@ static int
 pull_file(struct copy *c, const char *path, const char *to, const struct source *src,
 	struct cij_error *err)
 {
-	_cleanup_free_ char *name = quote_name(path), *line = NULL;
+	_cleanup_free_ char *name = shell_quote_path(path), *line = NULL;
 	struct item item = {.kind = ITEM_FILE,
 		.to = (char *)to,
 		.mode = src->mode & 0777,
@@ -317,7 +307,7 @@ pull_folder(struct copy *c, const char *path, const char *to, struct cij_error *
 {
 	static const struct tar_events events = {on_begin, on_data, on_end};
 	struct unpack u = {.copy = c, .top = to, .file = {.fd = -1}};
-	_cleanup_free_ char *name = quote_name(path), *line = NULL;
+	_cleanup_free_ char *name = shell_quote_path(path), *line = NULL;
 	struct tar_reader *reader = tar_reader_new(&events, &u);
 	struct ssh_stream s = {0};
 	size_t first = c->plan.n; /* from here on the plan's items are ours: folders and links */

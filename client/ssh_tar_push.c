@@ -46,17 +46,6 @@ add(struct text *t, const char *fmt, ...)
 	t->data = all;
 }
 
-/* "./NAME", quoted: no name is taken for an option. Heap. */
-static char *
-quote_name(const char *name)
-{
-	_cleanup_free_ char *plain = NULL;
-
-	if (!name || asprintf(&plain, "%s%s", *name == '/' ? "" : "./", name) < 0)
-		abort(); /* no memory */
-	return shell_quote(plain, false);
-}
-
 /* What stands at @path in the guest. */
 static int
 place_there(struct copy *c, const char *path, enum place *place, struct cij_error *err)
@@ -67,7 +56,7 @@ place_there(struct copy *c, const char *path, enum place *place, struct cij_erro
 		[PLACE_FILE] = "file",
 		[PLACE_OTHER] = "other",
 	};
-	_cleanup_free_ char *name = quote_name(path), *line = NULL, *out = NULL;
+	_cleanup_free_ char *name = shell_quote_path(path), *line = NULL, *out = NULL;
 	int code;
 
 	if (asprintf(&line,
@@ -92,7 +81,7 @@ place_there(struct copy *c, const char *path, enum place *place, struct cij_erro
 static void
 add_move(struct text *t, const char *base, bool is_folder)
 {
-	_cleanup_free_ char *name = quote_name(base);
+	_cleanup_free_ char *name = shell_quote_path(base);
 
 	if (!is_folder) {
 		add(t,
@@ -138,7 +127,7 @@ add_times(struct text *t, const struct plan *plan)
 			has_link = plan->items[k].kind == ITEM_LINK && !strchr(to + len + 1, '/');
 		}
 		if (has_link) {
-			_cleanup_free_ char *name = quote_name(folder->to);
+			_cleanup_free_ char *name = shell_quote_path(folder->to);
 
 			add(t, "touch -c -m -d @%u \"$t\"/%s\n", folder->mtime, name);
 			added++;
@@ -150,7 +139,7 @@ add_times(struct text *t, const struct plan *plan)
 static char *
 make_script(const struct copy *c, const char *folder, const size_t *tops, size_t n)
 {
-	_cleanup_free_ char *where = quote_name(folder), *quoted = NULL;
+	_cleanup_free_ char *where = shell_quote_path(folder), *quoted = NULL;
 	_cleanup_(cij_cleanup_free)
 	char *script = NULL;
 	struct text t = {NULL};
@@ -313,7 +302,7 @@ judge(struct ssh_stream *s, int sent, struct cij_error *err)
 static int
 push_in_place(struct copy *c, const char *source, const char *path, struct cij_error *err)
 {
-	_cleanup_free_ char *name = quote_name(path), *line = NULL;
+	_cleanup_free_ char *name = shell_quote_path(path), *line = NULL;
 	_cleanup_close_ int fd = open(source, O_RDONLY | O_CLOEXEC);
 	struct ssh_stream s = {0};
 	struct stat st;

@@ -53,12 +53,26 @@ a_shell_reads_it_back(void **state)
 	}
 }
 
+static void
+a_path_is_no_option(void **state)
+{
+	static const char *const pairs[][2] = {
+		{"-rf", "./-rf"}, {"a b", "'./a b'"}, {"/-x", "/-x"}, {".", "./."}, {"", "./"}};
+
+	for (size_t i = 0; i < cij_array_size(pairs); i++) {
+		_cleanup_free_ char *quoted = shell_quote_path(pairs[i][0]);
+
+		assert_string_equal(quoted, pairs[i][1]);
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(only_where_it_must),
 		cmocka_unit_test(a_shell_reads_it_back),
+		cmocka_unit_test(a_path_is_no_option),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
