@@ -80,13 +80,16 @@ uuid_of_run(const struct guest *guest)
 	return uuid ? uuid : guest->uuid;
 }
 
-/* The file behind a descriptor of another process. */
+/* Whether the process was given the listening socket that has the name @socket in RUNDIR/guests. */
 static bool
-stat_fd_of(pid_t pid, int fd, struct stat *st)
+has_socket(const struct guest *guest, pid_t pid, const char *socket)
 {
-	_cleanup_free_ char *path = str_printf("/proc/%d/fd/%d", (int)pid, fd);
+	struct stat handle, own;
 
-	return stat(path, st) == 0;
+	return proc_stat_fd(pid, FD_QMP_NAME, &handle) &&
+	       fstatat(guest->sv->run_fd, socket, &own, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       handle.st_ino == own.st_ino && handle.st_dev == own.st_dev &&
+	       proc_listens_on(pid, FD_QMP, &own);
 }
 
 /* Whether the process was given what the daemon gives to this guest's QEMU and to nobody else. */
@@ -94,13 +97,11 @@ static bool
 has_our_descriptors(const struct guest *guest, pid_t pid)
 {
 	_cleanup_free_ char *name = str_printf("%s/qemu.sock", guest->name);
-	struct stat socket, own, printed;
+	struct stat printed;
 
-	if (stat_fd_of(pid, FD_QMP_NAME, &socket) &&
-		fstatat(guest->sv->run_fd, name, &own, AT_SYMLINK_NOFOLLOW) == 0 &&
-		socket.st_ino == own.st_ino && socket.st_dev == own.st_dev)
+	if (has_socket(guest, pid, name))
 		return true;
-	return guest->dir_fd >= 0 && stat_fd_of(pid, FD_STDERR, &printed) &&
+	return guest->dir_fd >= 0 && proc_stat_fd(pid, FD_STDERR, &printed) &&
 	       run_is_qemu_file(guest->dir_fd, guest->run.number, &printed);
 }
 
@@ -431,17 +432,17 @@ adopt_folder(struct guest *guest, pid_t pid)
 	guest_read_last_run(guest);
 }
 
-/* The sockets of a folder that was renamed go by its new name, too. */
+/*
+ * The sockets of a folder that was renamed go by its new name, too. The former name is its owner's
+ * word: whose socket has it, the kernel says.
+ */
 static void
 adopt_sockets(struct guest *guest, pid_t pid)
 {
 	const char *former = former_name(guest);
 	_cleanup_free_ char *socket = former ? str_printf("%s/qemu.sock", former) : NULL;
-	struct stat st, own;
 
-	if (former && stat_fd_of(pid, FD_QMP_NAME, &own) &&
-		fstatat(guest->sv->run_fd, socket, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-		st.st_ino == own.st_ino && st.st_dev == own.st_dev)
+	if (former && has_socket(guest, pid, socket))
 		renameat(guest->sv->run_fd, former, guest->sv->run_fd, guest->name);
 }
 
@@ -472,8 +473,8 @@ hold_process(struct guest *guest, pid_t pid, bool locked, struct cij_error *err)
 	/* Held by somebody who is not the owner: planted, or linked to another's. */
 	if (locked && uid != guest->uid)
 		return "its pid file is locked by another user's process";
-	/* The launcher is still ours, for a moment. */
-	if (!locked && uid != guest->uid && uid != geteuid())
+	/* The launcher is still ours, for a moment; a set-uid program that a user calls is not. */
+	if (!locked && uid != guest->uid && (uid != geteuid() || real != uid))
 		return "its process is another user's";
 	guest->proc = proc_adopt(guest->sv->base, pid, guest_on_exit, guest, err);
 	if (!guest->proc)

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -283,21 +282,29 @@ connect_by_name(const struct guest *guest)
 
 /*
  * The socket's name was removed, or all of RUNDIR: QEMU still has the handle on it that it was
- * given. Whatever its owner may have put there instead: nothing is sent before QMP greets us.
+ * given. Its owner may have put a handle on somebody else's socket there, which the owner could not
+ * connect to and we could.
  */
 static int
 connect_by_handle(const struct guest *guest)
 {
-	_cleanup_close_ int dir = -1;
+	_cleanup_close_ int handle = -1;
 	_cleanup_free_ char *path = NULL;
-	char name[16];
+	struct stat st;
+	pid_t pid;
 
 	if (!guest->proc)
 		return -1;
-	path = str_printf("/proc/%d/fd", (int)proc_pid(guest->proc));
-	snprintf(name, sizeof(name), "%d", FD_QMP_NAME);
-	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return dir < 0 ? -1 : sock_connect_at(dir, name);
+	pid = proc_pid(guest->proc);
+	path = str_printf("/proc/%d/fd/%d", (int)pid, FD_QMP_NAME);
+	handle = open(path, O_PATH | O_CLOEXEC);
+	if (handle < 0 || fstat(handle, &st) < 0)
+		return -1;
+	if (!proc_listens_on(pid, FD_QMP, &st)) {
+		errno = EACCES;
+		return -1;
+	}
+	return sock_connect_to(handle);
 }
 
 bool

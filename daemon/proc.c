@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "cijqemu/cleanup.h"
+#include "daemon/sock.h"
 #include "daemon/strv.h"
 
 /* A process that cannot be watched by descriptor is looked for so often. */
@@ -388,6 +389,23 @@ proc_age_of(pid_t pid)
 	clock_gettime(CLOCK_BOOTTIME, &now);
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9 -
 	       (double)ticks / (double)sysconf(_SC_CLK_TCK);
+}
+
+bool
+proc_stat_fd(pid_t pid, int fd, struct stat *st)
+{
+	_cleanup_free_ char *path = str_printf("/proc/%d/fd/%d", (int)pid, fd);
+
+	return stat(path, st) == 0;
+}
+
+bool
+proc_listens_on(pid_t pid, int fd, const struct stat *file)
+{
+	struct stat st;
+
+	return geteuid() != 0 || (proc_stat_fd(pid, fd, &st) && S_ISSOCK(st.st_mode) &&
+					 sock_listens_on(st.st_ino, file));
 }
 
 bool

@@ -10,6 +10,7 @@
 #include <event2/event.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "cijqemu/error.h"
@@ -73,6 +74,16 @@ uint64_t proc_start_of(pid_t pid);
 
 /* How long it has run, in seconds; -1: not known. */
 double proc_age_of(pid_t pid);
+
+/* The file behind its descriptor @fd. */
+bool proc_stat_fd(pid_t pid, int fd, struct stat *st);
+
+/*
+ * Whether its descriptor @fd is a socket that listens under @file's name. Everybody can have a
+ * handle on the name of another's socket: to a daemon of root's only the listening tells whose it
+ * is. One that is no root's reaches nothing through a handle that its user does not.
+ */
+bool proc_listens_on(pid_t pid, int fd, const struct stat *file);
 
 /* Whether @word stands behind @option in its argument vector. */
 bool proc_has_option(pid_t pid, const char *option, const char *word);

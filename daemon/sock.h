@@ -3,6 +3,7 @@
 #define DAEMON_SOCK_H
 
 #include <stdbool.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "cijqemu/error.h"
@@ -33,8 +34,18 @@ int sock_accept(int listen_fd);
 /* Starts to connect to @name in the folder @dir_fd, without waiting. -1 with errno. */
 int sock_connect_at(int dir_fd, const char *name);
 
+/* The same, by a handle (O_PATH) on the socket's name. */
+int sock_connect_to(int handle);
+
 /* Whether the other side of a connection is gone altogether, not just its sending half. */
 bool sock_is_gone(int fd);
+
+/*
+ * Whether the socket of inode @socket (fstat() of a descriptor tells it) listens under the name
+ * that has @file's inode: as the kernel says, which nobody can feign. Not, where the kernel does
+ * not tell.
+ */
+bool sock_listens_on(ino_t socket, const struct stat *file);
 
 /* Reads the peer's credentials. Returns 0, or -1 with errno. */
 int sock_peer(int fd, struct peer *peer);

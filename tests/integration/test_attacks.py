@@ -321,6 +321,116 @@ def test_guest_pid_of_another_guest_of_the_same_owner(lab):
     assert lab.show("one")["pid"] == pid and lab.show("one")["state"] == "running"
 
 
+def posing_as(user, folder, socket_path, name, uuid):
+    """A process of @user's in the folder of a guest of his, made up to look like the QEMU @name there: it holds the
+    lock, has a handle on the socket where QEMU has one, and the record of the last run is his to write."""
+    code = f"""if True:
+        import fcntl, json, os, socket, time
+        os.chdir({str(folder)!r})
+        os.makedirs("logs", exist_ok=True)
+        open("logs/0001.out", "w").close()
+        with open("logs/0001.run.json", "w") as f:
+            json.dump({{"run": 1, "started": "2026-11-27T01:00:00Z",
+                       "argv": ["qemu", "-name", "guest={name}", "-uuid", "{uuid}"]}}, f)
+        own = socket.socket(socket.AF_UNIX)
+        own.bind("own.sock")
+        own.listen()
+        os.dup2(own.fileno(), 13)
+        os.dup2(os.open({str(socket_path)!r}, os.O_PATH), 14)
+        os.dup2(13, 3)
+        os.dup2(14, 4)
+        pid = os.open("guest.pid", os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.lockf(pid, fcntl.LOCK_EX)
+        print("ready", flush=True)
+        time.sleep(300)
+    """
+    p = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, **user.as_process)
+    assert p.stdout.readline() == b"ready\n"
+    return p
+
+
+def argv_word(path, option):
+    argv = json.loads(path.read_text())["argv"]
+    return argv[argv.index(option) + 1]
+
+
+@pytest.mark.parametrize("mal", ["a", "z"])  # taken back before the victim, and after
+@pytest.mark.parametrize("name", ["m", "own"])
+def test_the_monitor_of_anothers_guest(lab, mal, name):
+    """A handle on the socket of another user's QEMU, a made-up record, a process that holds the lock: after a restart
+    of the daemon the other's monitor is not his. With it he would write files as that user."""
+    lab.folder_of(OWNER, "m", lab.fake.config())
+    lab.ctl_as(OWNER, "start", "m")
+    pid = lab.show("m")["pid"]
+    path = lab.folder_of(STRANGER, mal, lab.fake.config())
+    own = mal if name == "own" else name
+    posing = posing_as(STRANGER, path, lab.run / "guests/m/qemu.sock", own,
+                       argv_word(lab.guests / "m/logs/0001.run.json", "-uuid"))
+    try:
+        lab.restart()
+        view = lab.show("m")
+        assert view["pid"] == pid and view["state"] == "running" and not view["hung"], view
+        assert (lab.run / "guests/m/qemu.sock").exists()
+        done = lab.ctl_as(STRANGER, "qmp", mal, "query-name", code=1)
+        assert "'m'" not in done.stdout and '"m"' not in done.stdout
+        assert lab.show(mal)["hung"] or lab.show(mal)["state"] == "stopped"
+    finally:
+        posing.kill()
+        posing.wait()
+
+
+def test_a_socket_that_only_root_may_connect_to(lab):
+    """The daemon is not sent to a socket of another user's by a handle on its name."""
+    foreign = socket.socket(socket.AF_UNIX)
+    foreign.bind(str(lab.base / "foreign.sock"))
+    os.chown(lab.base / "foreign.sock", SHARED.uid, SHARED.gid)
+    (lab.base / "foreign.sock").chmod(0o600)
+    foreign.listen()
+    foreign.setblocking(False)
+    path = lab.folder_of(OWNER, "g", lab.fake.config())
+    posing = posing_as(OWNER, path, lab.base / "foreign.sock", "g", "00000000-0000-0000-0000-000000000000")
+    try:
+        lab.restart()
+        assert lab.show("g")["hung"]
+        with pytest.raises(BlockingIOError):
+            foreign.accept()
+    finally:
+        posing.kill()
+        posing.wait()
+        foreign.close()
+
+
+def test_a_set_uid_program_is_not_the_daemons(lab):
+    """It has root's rights, and all else that a launcher has: whoever called it has it ended by nobody."""
+    program = lab.base / "python"
+    shutil.copy(os.path.realpath("/usr/bin/python3"), program)
+    program.chmod(0o4755)
+    path = lab.folder_of(OWNER, "g", lab.fake.config())
+    uuid = "00000000-0000-0000-0000-000000000001"
+    logs = path / "logs"
+    logs.mkdir()
+    (logs / "0001.out").touch()
+    (logs / "0001.run.json").write_text(json.dumps(
+        {"run": 1, "started": "2026-11-27T01:00:00Z", "argv": ["qemu", "-uuid", uuid]}))
+    with open(logs / "0001.qemu", "w") as said:
+        fcntl.flock(said, fcntl.LOCK_EX)
+        for p in [logs, *logs.iterdir()]:
+            os.chown(p, OWNER.uid, OWNER.gid)
+        called = subprocess.Popen([program, "-c", "print('ready', flush=True); import time; time.sleep(300)",
+                                   "-uuid", uuid], stdout=subprocess.PIPE, stderr=said, **OWNER.as_process)
+        assert called.stdout.readline() == b"ready\n"
+        assert pathlib.Path(f"/proc/{called.pid}").stat().st_uid == 0
+    try:
+        lab.restart()
+        assert "another user's" in lab.show("g")["error"]
+        lab.ctl_as(OWNER, "kill", "g", code=None)
+        time.sleep(0.2)
+        assert called.poll() is None
+    finally:
+        called.kill()
+        called.wait()
+
+
 # The folder itself
 
 

@@ -56,6 +56,29 @@ connects_and_knows_its_peer(void **state)
 	assert_int_equal(sock_peer(dir, &peer), -1); /* no socket */
 }
 
+/* Whatever handle somebody has on a name: who listens under it, the kernel says. */
+static void
+tells_who_listens_under_a_name(void **state)
+{
+	struct cij_error err;
+	_cleanup_close_ int one = sock_listen_at(dir, "one", 0600, &err),
+			    other = sock_listen_at(dir, "other", 0600, &err),
+			    client = sock_connect_at(dir, "one");
+	struct stat name, st;
+
+	assert_int_equal(fstatat(dir, "one", &name, 0), 0);
+	assert_int_equal(fstat(one, &st), 0);
+	assert_true(sock_listens_on(st.st_ino, &name));
+	assert_int_equal(fstat(other, &st), 0);
+	assert_false(sock_listens_on(st.st_ino, &name));
+	assert_int_equal(fstat(client, &st), 0);
+	assert_false(sock_listens_on(st.st_ino, &name));
+	assert_false(sock_listens_on(name.st_ino, &name)); /* no socket's */
+	name.st_dev++;
+	assert_int_equal(fstat(one, &st), 0);
+	assert_false(sock_listens_on(st.st_ino, &name));
+}
+
 static void
 what_a_dead_daemon_left_is_replaced(void **state)
 {
@@ -100,6 +123,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		T(a_socket_has_exactly_its_mode),
 		T(connects_and_knows_its_peer),
+		T(tells_who_listens_under_a_name),
 		T(what_a_dead_daemon_left_is_replaced),
 		T(failures_name_the_socket),
 	};
