@@ -275,9 +275,25 @@ check_devices(const struct guest *guest, const struct guest_conf *conf, const ch
 }
 
 /*
- * Whether all is as it was when the definition was read. With the daemon's own eyes, since becoming
- * the owner takes longer than the looking: what is found differs, or it is of no consequence. A
- * definition that works is kept until it changes; a broken one is looked at each time.
+ * As has_file(), by whoever may be asking. What lies in the folder itself its owner may see, and
+ * becoming the owner takes longer than the looking; where a path or a link leads, only the owner's
+ * rights may tell.
+ */
+static bool
+still_has_file(const struct guest *guest, const char *name)
+{
+	struct stat st;
+
+	if (!strchr(name, '/') && fstatat(guest->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		!S_ISLNK(st.st_mode))
+		return S_ISREG(st.st_mode);
+	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
+	return has_file(guest, name);
+}
+
+/*
+ * Whether all is as it was when the definition was read. A definition that works is kept until it
+ * changes; a broken one is looked at each time.
  */
 static bool
 is_as_it_was(const struct guest *guest)
@@ -289,8 +305,8 @@ is_as_it_was(const struct guest *guest)
 	if (fstatat(guest->dir_fd, "guest.json", &st, AT_SYMLINK_NOFOLLOW) < 0)
 		st = (struct stat){0};
 	return same_file(&st, &guest->json_st) &&
-	       (!guest->files.boot || has_file(guest, guest->files.boot)) &&
-	       (!guest->files.kernel || has_file(guest, guest->files.kernel));
+	       (!guest->files.boot || still_has_file(guest, guest->files.boot)) &&
+	       (!guest->files.kernel || still_has_file(guest, guest->files.kernel));
 }
 
 /* Reads the definition anew. */

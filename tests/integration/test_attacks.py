@@ -208,6 +208,24 @@ def test_a_file_that_is_not_the_owners(lab, secret, victim, tiny, config, needs)
     assert SECRET not in everything_said(lab) and "victims words" not in everything_said(lab)
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_whether_root_has_a_file_is_not_told(lab, there):
+    """The folder that an image is in is changed for a link to one that only root may look into."""
+    hidden = lab.base / "hidden"
+    hidden.mkdir(mode=0o700)
+    if there:
+        (hidden / "f").touch()
+    (lab.base / "own").mkdir()
+    (lab.base / "own/f").touch()
+    path = lab.folder_of(OWNER, "g", {**lab.fake.config(), "kernel": {"image": "way/f"}})
+    (path / "way").symlink_to(lab.base / "own")
+    assert lab.show("g")["state"] == "stopped"
+    (path / "way").unlink()
+    (path / "way").symlink_to(hidden)
+    view = lab.show("g")
+    assert view["state"] == "broken" and "Permission denied" in view["error"], view
+
+
 def test_root_may_what_its_owner_may_not(lab, secret):
     """The same folder under root starts: it was the owner's rights that stopped it."""
     lab.folder("g", real(boot={"image": str(secret), "format": "raw"}))
