@@ -34,6 +34,7 @@ struct admission {
 	const struct daemon_conf *conf; /* weak */
 	struct host_room host;
 	LIST_HEAD(, running) running;
+	size_t n; /* of them */
 };
 
 /* What each user has, in a growing array. */
@@ -142,6 +143,7 @@ admission_leave(struct admission *admission, const void *guest)
 	if (!running)
 		return;
 	LIST_REMOVE(running, link);
+	admission->n--;
 	free(running->name);
 	free(running);
 }
@@ -167,6 +169,13 @@ admission_enter(
 	*running = (struct running){
 		.guest = guest, .name = str_copy(name), .uid = uid, .memory = memory};
 	LIST_INSERT_HEAD(&admission->running, running, link);
+	admission->n++;
+}
+
+size_t
+admission_guests(const struct admission *admission)
+{
+	return admission->n;
 }
 
 /* The bytes that @q means of @whole; in words, "20.7G (90% of 23G)". */

@@ -28,6 +28,9 @@ void admission_enter(struct admission *admission, const void *guest, const char 
 /* It has them no more; fine for one that never entered. */
 void admission_leave(struct admission *admission, const void *guest);
 
+/* How many have memory now. */
+size_t admission_guests(const struct admission *admission);
+
 /*
  * Whether guest @name of @uid with @memory may start; its folder is @dir_fd, all guests' folders
  * are in @guests_fd. 0, or -1 with NoResources.

@@ -14,8 +14,13 @@
 #include "proto/json.h"
 #include "proto/text.h"
 
-/* A guest whose monitor does not answer within this is 'hung'; it is asked again and again. */
-#define PING_SECONDS 10
+/* A guest whose monitor does not answer within this is 'hung'. */
+#define ANSWER_SECONDS 10
+
+/* It is asked so often, so that this is seen soon after; of many guests no more in a second, since
+ * each question wakes us twice. */
+#define PING_SECONDS 2
+#define PINGS_PER_SECOND 100
 
 /* After the process has ended, what it still said on its monitor arrives within this. */
 #define DRAIN_SECONDS 1
@@ -25,6 +30,19 @@
 
 /* A mute one is asked so often: it is shown to be well again soon after it is. */
 #define HUNG_PING_SECONDS 1
+
+/* The next question. */
+static void
+arm_ping(struct guest *guest)
+{
+	double spread = (double)admission_guests(guest->sv->admission) / PINGS_PER_SECOND;
+	double seconds = guest->hung             ? HUNG_PING_SECONDS
+			 : spread > PING_SECONDS ? spread
+						 : PING_SECONDS;
+	struct timeval tv = clock_timeval(seconds);
+
+	event_add(guest->ping, &tv);
+}
 
 static void
 set_hung(struct guest *guest, bool hung)
@@ -39,8 +57,7 @@ set_hung(struct guest *guest, bool hung)
 		log_id(LOG_ID_ANSWERS, LOG_NOTICE, "guest '%s': its monitor answers again",
 			guest->name);
 	if (guest->ping)
-		event_add(
-			guest->ping, &(struct timeval){hung ? HUNG_PING_SECONDS : PING_SECONDS, 0});
+		arm_ping(guest);
 	guest_tell_state(guest);
 }
 
@@ -62,6 +79,7 @@ on_ping(evutil_socket_t fd, short what, void *arg)
 
 	if (guest->exited)
 		return;
+	arm_ping(guest);
 	guest_sockets_open(guest);
 	if (!guest->qmp) {
 		if (guest_monitor_connect(guest) < 0)
@@ -71,7 +89,7 @@ on_ping(evutil_socket_t fd, short what, void *arg)
 	if (guest->pinging || guest->adopting)
 		return;
 	guest->pinging = true;
-	qmp_send(guest->qmp, "query-status", NULL, guest->hung ? HUNG_PING_SECONDS : PING_SECONDS,
+	qmp_send(guest->qmp, "query-status", NULL, guest->hung ? HUNG_PING_SECONDS : ANSWER_SECONDS,
 		on_pong, guest);
 }
 
@@ -81,10 +99,10 @@ guest_monitor_watch(struct guest *guest)
 	if (guest->ping)
 		event_free(guest->ping);
 	guest->pinging = false;
-	guest->ping = event_new(guest->sv->base, -1, EV_PERSIST, on_ping, guest);
+	guest->ping = evtimer_new(guest->sv->base, on_ping, guest);
 	if (!guest->ping)
 		abort();
-	event_add(guest->ping, &(struct timeval){PING_SECONDS, 0});
+	arm_ping(guest);
 	guest_sockets_open(guest);
 }
 

@@ -258,6 +258,27 @@ def test_hung_and_cleared(daemon, tiny):
 
 
 @pytest.mark.long
+def test_mute_is_seen_soon(daemon, fake, tmp_path):
+    """A monitor is asked several times in the 10 s that one has to answer: 'hung' is told soon after them."""
+    log = tmp_path / "qmp.log"
+    daemon.folder("mute", fake.config())
+    daemon.folder("well", fake.config(f"qmp-log={log}"))
+    daemon.ctl("start", "mute", "well")
+
+    def asked():
+        return log.read_text().count("query-status")
+
+    first = asked()
+    wait_until(lambda: asked() > first, "the monitors are asked")
+    before = asked()
+    os.kill(daemon.show("mute")["pid"], signal.SIGSTOP)
+    settled(daemon, "mute", hung=True)
+    assert asked() - before >= 4
+    os.kill(daemon.show("mute")["pid"], signal.SIGCONT)
+    settled(daemon, "mute", hung=False)
+
+
+@pytest.mark.long
 def test_stopped_daemon_wakes_calm(daemon, fake):
     """After SIGSTOP and SIGCONT nothing is taken for hung, and nothing spins."""
     for name in "abc":
