@@ -429,7 +429,7 @@ adopt_folder(struct guest *guest, pid_t pid)
 	guest->dir_fd = fd;
 	guest->uid = guest->dir_st.st_uid;
 	guest->gid = guest->dir_st.st_gid;
-	guest_read_last_run(guest);
+	guest_read_run(guest, 0);
 }
 
 /*
@@ -444,6 +444,26 @@ adopt_sockets(struct guest *guest, pid_t pid)
 
 	if (former && has_socket(guest, pid, socket))
 		renameat(guest->sv->run_fd, former, guest->sv->run_fd, guest->name);
+}
+
+/*
+ * The run that the process is of, as it was told itself: where its files were deleted the newest
+ * run on disk is an earlier one, and what was asked of that is not to be done to this.
+ */
+static void
+find_run(struct guest *guest, pid_t pid)
+{
+	static const char start[] = "pipe,id=" ARGV_CHARDEV_CONSOLE ",path=logs/";
+	_cleanup_free_ char *word = proc_option_of(pid, "-chardev", start);
+	unsigned long number = word ? strtoul(word + strlen(start), NULL, 10) : 0;
+
+	if (number > 0 && number <= RUN_NUMBER_MAX && number != guest->run.number)
+		guest_read_run(guest, (unsigned)number);
+	if (!guest->run.ended)
+		return;
+	guest->run.asked = RUN_ASKED_NOTHING;
+	guest->run.kill_at = guest->run.restart_at = 0;
+	guest->run.frozen = false;
 }
 
 /* What the record does not tell, since it was cut short or is of another host's life. */
@@ -523,6 +543,7 @@ guest_adopt(struct guest *guest, void (*done)(void *arg), void *arg)
 		give_up(guest, why);
 		return;
 	}
+	find_run(guest, pid);
 	adopt_sockets(guest, pid);
 	mend_record(guest, pid);
 	adopt_console(guest);

@@ -353,13 +353,13 @@ guest_use_definition_of_run(struct guest *guest)
 	guest->conf = conf;
 }
 
-/* The last run's record, when the folder is seen for the first time. */
 void
-guest_read_last_run(struct guest *guest)
+guest_read_run(struct guest *guest, unsigned number)
 {
 	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
-	unsigned number = run_newest(guest->dir_fd);
 
+	if (number == 0)
+		number = run_newest(guest->dir_fd);
 	run_clear(&guest->run);
 	if (number == 0 || run_load(guest->dir_fd, number, &guest->run) < 0) {
 		guest->run.number = number;
@@ -390,7 +390,7 @@ guest_refresh(struct guest *guest)
 	there = open_folder(guest);
 	if (guest->dir_fd >= 0) {
 		if (first || !guest->read_once)
-			guest_read_last_run(guest);
+			guest_read_run(guest, 0);
 		if (!is_as_it_was(guest))
 			read_definition(guest);
 	} else if (first) {

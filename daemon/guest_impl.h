@@ -174,7 +174,8 @@ enum access guest_access_of_client(void *arg, const struct peer *peer, struct ci
 
 /* guest_folder.c */
 void guest_files_clear(struct guest_files *files);
-void guest_read_last_run(struct guest *guest);
+/* Reads the record of run @number; 0: the last one, when the folder is seen for the first time. */
+void guest_read_run(struct guest *guest, unsigned number);
 /* Puts the definition that the run was started with in force again. */
 void guest_use_definition_of_run(struct guest *guest);
 

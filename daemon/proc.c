@@ -408,8 +408,10 @@ proc_listens_on(pid_t pid, int fd, const struct stat *file)
 					 sock_listens_on(st.st_ino, file));
 }
 
-bool
-proc_has_option(pid_t pid, const char *option, const char *word)
+/* The first word behind @option that is @start, or where not @whole begins with it. Heap, or NULL.
+ */
+static char *
+find_word(pid_t pid, const char *option, const char *start, bool whole)
 {
 	_cleanup_free_ char *path = str_printf("/proc/%d/cmdline", (int)pid);
 	_cleanup_fclose_ FILE *file = fopen(path, "re");
@@ -418,11 +420,25 @@ proc_has_option(pid_t pid, const char *option, const char *word)
 	size_t size = 0;
 
 	while (file && getdelim(&arg, &size, '\0', file) >= 0) {
-		if (behind && strcmp(arg, word) == 0)
-			return true;
+		if (behind && strncmp(arg, start, strlen(start) + whole) == 0)
+			return steal_ptr(arg);
 		behind = strcmp(arg, option) == 0;
 	}
-	return false;
+	return NULL;
+}
+
+char *
+proc_option_of(pid_t pid, const char *option, const char *start)
+{
+	return find_word(pid, option, start, false);
+}
+
+bool
+proc_has_option(pid_t pid, const char *option, const char *word)
+{
+	_cleanup_free_ char *arg = find_word(pid, option, word, true);
+
+	return arg != NULL;
 }
 
 bool

@@ -88,6 +88,10 @@ bool proc_listens_on(pid_t pid, int fd, const struct stat *file);
 /* Whether @word stands behind @option in its argument vector. */
 bool proc_has_option(pid_t pid, const char *option, const char *word);
 
+/* The first word behind an @option in its argument vector that begins with @start; NULL: none, or
+ * no such process. Heap. */
+char *proc_option_of(pid_t pid, const char *option, const char *start);
+
 /* Whether it has no argument vector to be seen: one in the middle of exec(), a kernel's or a
  * zombie. */
 bool proc_is_wordless(pid_t pid);

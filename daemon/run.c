@@ -46,10 +46,14 @@ file_name(char *buf, size_t size, unsigned number, const char *suffix)
 	snprintf(buf, size, "%04u.%s", number, suffix);
 }
 
-/* The run's number in "NNNN.out", spelled as we do; 0 for other names. */
+/*
+ * The run's number in "NNNN.out" or "NNNN.qemu", spelled as we do; 0 for other names. The first and
+ * the last file that a run is given: one whose log was deleted is a run all the same.
+ */
 static unsigned
 number_of(const char *name)
 {
+	static const char *const counted[] = {"out", "qemu"};
 	char own[FILE_NAME_SIZE];
 	unsigned long n;
 
@@ -58,11 +62,15 @@ number_of(const char *name)
 	n = strtoul(name, NULL, 10);
 	if (n > RUN_NUMBER_MAX)
 		return 0;
-	file_name(own, sizeof(own), (unsigned)n, "out");
-	return strcmp(own, name) == 0 ? (unsigned)n : 0;
+	for (size_t i = 0; i < cij_array_size(counted); i++) {
+		file_name(own, sizeof(own), (unsigned)n, counted[i]);
+		if (strcmp(own, name) == 0)
+			return (unsigned)n;
+	}
+	return 0;
 }
 
-/* Every run's number in @logs. Heap array; its length goes to *@n. */
+/* Every run's number in @logs, some of them twice. Heap array; its length goes to *@n. */
 static unsigned *
 all_numbers(int logs, size_t *n)
 {
@@ -154,12 +162,17 @@ remove_leftovers(int logs, unsigned number)
 static void
 prune(int logs, unsigned keep)
 {
-	size_t n;
-	_cleanup_free_ unsigned *numbers = all_numbers(logs, &n);
+	size_t all, n = 0;
+	_cleanup_free_ unsigned *numbers = all_numbers(logs, &all);
 
-	if (!numbers || n <= keep)
+	if (!numbers)
 		return;
-	qsort(numbers, n, sizeof(*numbers), by_number);
+	qsort(numbers, all, sizeof(*numbers), by_number);
+	for (size_t i = 0; i < all; i++)
+		if (n == 0 || numbers[n - 1] != numbers[i])
+			numbers[n++] = numbers[i];
+	if (n <= keep)
+		return;
 	for (size_t i = 0; i < n - keep && i < PRUNE_MAX; i++)
 		remove_run(logs, numbers[i]);
 }

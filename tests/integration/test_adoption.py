@@ -152,6 +152,34 @@ def test_console_log_cut_and_removed(daemon, fake):
     assert (after["state"], after["pid"], after["console"]) == ("running", before["pid"], None)
 
 
+@pytest.mark.parametrize("what", ["log", "logs"])
+def test_log_removed_of_a_guest_that_was_stopped_before(daemon, fake, what):
+    """The newest log there is is an earlier run's: what was asked of that is not done to this one."""
+    start(daemon, "g", fake.config())
+    daemon.ctl("stop", "g")
+    daemon.ctl("start", "g")
+    before = daemon.show("g")
+    daemon.stop(signal.SIGKILL)
+    logs = daemon.guests / "g/logs"
+    if what == "log":
+        (logs / "0002.out").unlink()
+    else:
+        for name in logs.glob("0002.*"):
+            name.unlink()
+    daemon.start()
+    for _ in range(2):
+        view = daemon.show("g")
+        assert (view["state"], view["pid"], view["run"]) == ("running", before["pid"], 2)
+        assert "run 2 of guest 'g' is gone" in daemon.ctl("console", "g", input="", code=65).stderr
+        daemon.restart()
+    daemon.ctl("stop", "g")
+    view = daemon.show("g")
+    assert (view["state"], view["reason"], view["run"]) == ("stopped", "stopped", 2)
+    if what == "log":
+        daemon.ctl("start", "g")
+        assert daemon.show("g")["run"] == 3
+
+
 @pytest.mark.parametrize("restart", [False, True])
 def test_folder_renamed(daemon, tiny, restart):
     """It is shown under its new name, and can be used under that."""
