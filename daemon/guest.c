@@ -266,6 +266,10 @@ guest_step(struct guest *guest, enum gevent event)
 	guest->state = step.next;
 	account(guest, before);
 	guest_set_since(guest);
+	if (guest->state == GS_RUNNING || guest->state == GS_PAUSED) {
+		guest->run.cpus_run = guest->state == GS_RUNNING;
+		guest->run.cpus_since = guest->since;
+	}
 	guest_tell_state(guest);
 	guest_waiters_check(guest, before);
 }

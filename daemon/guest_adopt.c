@@ -163,6 +163,24 @@ guest_adopt_deadline(struct guest *guest)
 		guest->name, (int)proc_pid(guest->proc));
 }
 
+/*
+ * It is in this state since before we came. What the record does not tell, being an older daemon's
+ * or cut short, is said of one that runs only: it does so since it was started.
+ */
+static void
+mend_since(struct guest *guest, const struct run *was)
+{
+	bool runs = guest->state == GS_RUNNING;
+
+	if (!runs && guest->state != GS_PAUSED)
+		return;
+	if (was->cpus_since && was->cpus_run == runs)
+		guest->since = was->cpus_since;
+	else if (runs && !was->cpus_since)
+		guest->since = time(NULL) - (time_t)(clock_mono() - guest->up_at);
+	guest->run.cpus_since = guest->since;
+}
+
 /* Adoption is over, whichever way: the daemon may go on. */
 void
 guest_adopt_over(struct guest *guest)
@@ -174,9 +192,12 @@ guest_adopt_over(struct guest *guest)
 	if (guest->adopting)
 		event_del(guest->deadline);
 	if (guest->proc && guest_is_down(guest)) { /* alive and mute: say just that */
+		const struct run was = guest->run;
+
 		guest->hung = true;
 		guest_monitor_watch(guest);
 		guest_step(guest, GE_ADOPT);
+		mend_since(guest, &was);
 		log_id(LOG_ID_HUNG, LOG_WARNING,
 			"guest '%s': pid %d runs, but its monitor does not answer", guest->name,
 			(int)proc_pid(guest->proc));
@@ -244,6 +265,7 @@ finish_start(struct guest *guest, int forwards)
 static void
 taken_back(struct guest *guest, bool running)
 {
+	const struct run was = guest->run;
 	bool first = guest_is_down(guest);
 
 	guest->hung = false;
@@ -253,6 +275,7 @@ taken_back(struct guest *guest, bool running)
 		guest_thaw(guest);
 	else
 		guest_step(guest, running ? GE_VM_RESUME : GE_VM_STOP);
+	mend_since(guest, &was);
 	if (!guest->run.up) {
 		guest->run.up = true;
 		guest->run.up_at = guest->up_at;

@@ -189,7 +189,7 @@ take_reset(struct guest *guest, struct json_object *data)
 		return;
 	if (cij_json_bool(data, "guest", false))
 		count_reset(guest);
-	guest->up_at = clock_mono();
+	guest->run.up_at = guest->up_at = clock_mono();
 	guest->boot_seen = true;
 	guest->run.boot_ms = -1;
 	guest_watch_boot(guest);
@@ -223,6 +223,17 @@ take_io_error(struct guest *guest, struct json_object *data)
 			cij_json_str(data, "reason"), cij_json_bool(data, "nospace", false));
 }
 
+/* QMP events STOP and RESUME. The next daemon is to know since when it is so. */
+static void
+take_turn(struct guest *guest, enum gevent event)
+{
+	enum gstate before = guest->state;
+
+	guest_step(guest, event);
+	if (guest->state != before)
+		guest_save_run(guest);
+}
+
 static void
 on_event(void *arg, const char *name, struct json_object *data)
 {
@@ -240,10 +251,10 @@ on_event(void *arg, const char *name, struct json_object *data)
 	} else if (strcmp(name, "BLOCK_IO_ERROR") == 0)
 		take_io_error(guest, data);
 	else if (strcmp(name, "STOP") == 0 && !guest->frozen)
-		guest_step(guest, GE_VM_STOP);
+		take_turn(guest, GE_VM_STOP);
 	else if (strcmp(name, "RESUME") == 0 && !guest->frozen) {
 		str_replace(&guest->io_error, NULL);
-		guest_step(guest, GE_VM_RESUME);
+		take_turn(guest, GE_VM_RESUME);
 	} else if (strcmp(name, "RESET") == 0)
 		take_reset(guest, data);
 }

@@ -351,14 +351,15 @@ guest_up(struct guest *guest, bool paused)
 	guest->boot_seen = true;
 	guest->run.up = true;
 	guest->run.up_at = guest->up_at = clock_mono();
-	/* Once more, now with the port that the next start shall try first. */
-	guest_save_run(guest);
 	guest_watch_memory(guest);
 	log_id(LOG_ID_RUNNING, LOG_NOTICE, "guest '%s': %s, pid %d, SSH port %d", guest->name,
 		paused ? "paused" : "running", (int)proc_pid(guest->proc), guest->run.port);
 	guest_monitor_watch(guest);
 	guest_watch_boot(guest);
 	guest_step(guest, paused ? GE_UP_PAUSED : GE_UP);
+	/* Once more, now with the port that the next start shall try first, and since when it runs.
+	 */
+	guest_save_run(guest);
 }
 
 int

@@ -457,6 +457,8 @@ run_save(int dir_fd, const struct run *run, struct cij_error *err)
 	cij_json_add_bool(obj, "automatic", run->automatic);
 	cij_json_add_bool(obj, "paused", run->paused);
 	cij_json_add_bool(obj, "up", run->up);
+	cij_json_add_bool(obj, "cpus_run", run->cpus_run);
+	add_time(obj, "cpus_since", run->cpus_since);
 	cij_json_add_str(obj, "boot_id", clock_boot_id());
 	add_mono(obj, "up_at", run->up_at);
 	add_mono(obj, "kill_at", run->kill_at);
@@ -538,6 +540,8 @@ run_load(int dir_fd, unsigned number, struct run *run)
 	run->automatic = cij_json_bool(obj, "automatic", false);
 	run->paused = cij_json_bool(obj, "paused", false);
 	run->up = cij_json_bool(obj, "up", false);
+	run->cpus_run = cij_json_bool(obj, "cpus_run", false);
+	run->cpus_since = clock_parse(cij_json_str(obj, "cpus_since"));
 	load_times(run, obj);
 	run->boot_ms = cij_json_int(obj, "boot_ms", -1);
 	run->reason = greason_from_name(cij_json_str(obj, "reason"));

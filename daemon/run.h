@@ -44,6 +44,8 @@ struct run {
 	bool paused; /* its CPUs were to be left stopped */
 	time_t started, ended; /* ended 0: it runs, or nobody saw it end */
 	bool up; /* its CPUs ran, or it was left paused: the start was over */
+	bool cpus_run; /* or stand still; since then: */
+	time_t cpus_since; /* 0: not known */
 	/* Monotonic times, of this boot of the host; 0: none. */
 	double up_at, kill_at, restart_at;
 	enum run_asked asked;

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from harness import BUILD, Daemon, FakeQemu, alive, wait_until
+from harness import BUILD, Daemon, FakeQemu, alive, stopped, wait_until
 
 
 def start(daemon, name, config):
@@ -178,6 +178,37 @@ def test_log_removed_of_a_guest_that_was_stopped_before(daemon, fake, what):
     if what == "log":
         daemon.ctl("start", "g")
         assert daemon.show("g")["run"] == 3
+
+
+def test_since_goes_on(daemon, fake):
+    """'since' tells since when a guest runs or stands still, not when this daemon came."""
+    start(daemon, "runs", fake.config())
+    daemon.folder("stands", fake.config())
+    daemon.ctl("start", "stands", "--paused")
+    start(daemon, "paused", fake.config())
+    start(daemon, "resumed", fake.config())
+    daemon.ctl("pause", "resumed")
+    first = daemon.show("resumed")["since"]
+    wait_until(lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()) > first, "another second")
+    daemon.ctl("pause", "paused")
+    daemon.ctl("resume", "resumed")
+
+    def told():
+        return {v["guest"]: (v["state"], v["since"]) for v in daemon.json("list")}
+
+    before = told()
+    assert before["resumed"][1] > first
+    wait_until(lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()) > before["resumed"][1], "another second")
+    daemon.restart(signal.SIGKILL)
+    assert told() == before
+    pid = daemon.show("runs")["pid"]
+    stopped(pid)
+    daemon.restart(signal.SIGKILL)
+    assert daemon.show("runs")["hung"] is True
+    assert told() == before
+    os.kill(pid, signal.SIGCONT)
+    settled(daemon, "runs", hung=False)
+    assert told() == before
 
 
 @pytest.mark.parametrize("restart", [False, True])
