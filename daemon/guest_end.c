@@ -158,6 +158,8 @@ settle(struct guest *guest, double ran, enum gevent event)
 	/* guest.json may have been changed while it ran. */
 	guest->json_st.st_ino = (ino_t)-1;
 	guest_step(guest, event);
+	/* Its end was seen while it was being taken back: nothing is waited for any more. */
+	guest_adopt_over(guest);
 }
 
 void

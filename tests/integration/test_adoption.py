@@ -1,16 +1,19 @@
 """Whatever becomes of the daemon, the guests go on and the next one takes them back."""
 
+import ctypes
 import json
 import os
 import pathlib
+import select
 import shutil
 import signal
+import socket
 import tempfile
 import time
 
 import pytest
 
-from harness import BUILD, Daemon, FakeQemu, alive, stopped, wait_until
+from harness import BUILD, HANG, Daemon, FakeQemu, alive, stopped, wait_until
 
 
 def start(daemon, name, config):
@@ -368,6 +371,30 @@ def test_mute_guest_beside_a_good_one(daemon, fake):
     os.kill(view["pid"], signal.SIGCONT)
     view = settled(daemon, "mute", hung=False)
     assert view["ssh"]["port"] > 0
+
+
+def fd_of(pid, fd):
+    """Another process's descriptor, as one of ours."""
+    with open(os.pidfd_open(pid)) as pidfd:
+        got = ctypes.CDLL(None, use_errno=True).syscall(438, pidfd.fileno(), fd, 0)  # pidfd_getfd
+    if got < 0:
+        pytest.skip(f"pidfd_getfd: {os.strerror(ctypes.get_errno())}")
+    return got
+
+
+def test_ended_while_it_is_taken_back(daemon, fake):
+    """Its end is seen before that of its monitor: the daemon is ready all the same."""
+    pid = start(daemon, "g", fake.config())["pid"]
+    stopped(pid)
+    daemon.stop(signal.SIGKILL)
+    with socket.socket(fileno=fd_of(pid, 3)) as monitor:  # it outlives QEMU
+        daemon.spawn()
+        assert select.select([monitor], [], [], HANG)[0], "the daemon connects"
+        os.kill(pid, signal.SIGKILL)
+        wait_until(daemon.answers, "the daemon is ready")
+    view = settled(daemon, "g", state="stopped")
+    assert (view["reason"], view["pid"]) == ("lost", None)
+    daemon.ctl("start", "g")
 
 
 def test_ended_while_away(daemon, fake):
