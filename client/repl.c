@@ -6,6 +6,7 @@
 #include "client/clock.h"
 #include "client/guests.h"
 #include "client/out.h"
+#include "client/view.h"
 #include "proto/text.h"
 
 /* What the daemon gives QEMU, and some for the way. */
@@ -174,6 +175,21 @@ find_guests(struct repl *repl, struct lines *lines, struct cij_error *err)
 	return 0;
 }
 
+/* Before anything is asked of a guest: a line that never comes is answered by nobody. */
+static int
+check_guest(struct repl *repl, struct cij_error *err)
+{
+	_cleanup_reply_ struct reply r = {0};
+
+	repl->link.deadline = clock_deadline(MONITOR_SECONDS);
+	if (link_call(&repl->link, "query-guest", guest_arguments(repl->guest), &r, err) < 0)
+		return -1;
+	if (view_is_live(r.value))
+		return 0;
+	return cij_error_set(err, CIJ_E_BUSY, "guest '%s' is %s: it has no monitor", repl->guest,
+		view_state(r.value));
+}
+
 static int
 run_all(struct repl *repl, const char *line, struct cij_error *err)
 {
@@ -187,6 +203,8 @@ run_all(struct repl *repl, const char *line, struct cij_error *err)
 	if (repl->person && cij_is_glob(repl->guest))
 		return cij_error_set(err, CIJ_E_USAGE,
 			"a conversation is with one guest: name it, or give a command");
+	if (!line && !cij_is_glob(repl->guest) && check_guest(repl, err) < 0)
+		return -1;
 	if (repl->person)
 		return converse(repl, err);
 	rc = find_guests(repl, &lines, err);

@@ -30,6 +30,11 @@ def test_unknown_guest_names_the_nearest(daemon, fake):
         line = fails(daemon, 66, command, "emujo")
         assert "emujo'" in line and "did you mean 'emujoe'?" in line
     assert fails(daemon, 4, "status", "emujo")
+    # Those that read commands: with none to read, too.
+    for command in ("monitor", "qmp"):
+        assert "did you mean 'emujoe'?" in fails(daemon, 66, command, "emujo")
+        assert "did you mean 'emujoe'?" in fails(daemon, 66, command, "emujo", input="info status\n")
+        assert "'emujoe' is stopped" in fails(daemon, 75, command, "emujoe")
 
 
 @pytest.mark.parametrize("name", ["../x", "", "x" * 200, ".hidden", "a/b", "ä", "a b", "-x"])
