@@ -255,7 +255,7 @@ link_send(struct link *l, const char *op, struct json_object *args, struct cij_e
 	size_t len;
 
 	text = cij_message_line(msg, &len);
-	if (len + 1 > CIJ_REQUEST_LINE_MAX)
+	if (len > CIJ_REQUEST_LINE_MAX)
 		return cij_error_set(err, CIJ_E_BAD_REQUEST,
 			"a request of %zu KiB: the daemon takes up to %d", len / 1024,
 			CIJ_REQUEST_LINE_MAX / 1024);

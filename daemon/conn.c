@@ -144,7 +144,7 @@ take_line(struct conn *conn, struct evbuffer *in)
 	char *line;
 
 	if (end.pos < 0) {
-		if (evbuffer_get_length(in) < CIJ_REQUEST_LINE_MAX)
+		if (evbuffer_get_length(in) <= CIJ_REQUEST_LINE_MAX)
 			return false;
 		if (!conn->skipping)
 			refuse_long_line(conn);
@@ -152,7 +152,7 @@ take_line(struct conn *conn, struct evbuffer *in)
 		evbuffer_drain(in, evbuffer_get_length(in));
 		return false;
 	}
-	if (conn->skipping || end.pos >= CIJ_REQUEST_LINE_MAX) {
+	if (conn->skipping || end.pos > CIJ_REQUEST_LINE_MAX) {
 		if (!conn->skipping)
 			refuse_long_line(conn);
 		conn->skipping = false;

@@ -5,7 +5,7 @@
 #define CIJ_VERSION "0.1.0"
 #define CIJ_API 1
 
-/* Longest request line, newline included: the largest guest.json in use is under 8 KiB. */
+/* Longest request line, its newline not counted: the largest guest.json in use is under 8 KiB. */
 #define CIJ_REQUEST_LINE_MAX (64 * 1024)
 
 /* Deepest nesting of a request: guest.json needs 6. */

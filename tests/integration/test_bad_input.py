@@ -251,6 +251,18 @@ def test_request_line_of_a_mebibyte(daemon):
         assert c.call("query-guests") == []  # and the connection goes on
 
 
+def test_longest_request_line(daemon):
+    def line(size):
+        begin, end = b'{"execute": "query-guests", "id": "', b'"}'
+        return begin + b"a" * (size - len(begin) - len(end)) + end + b"\n"
+
+    with daemon.connect() as c:
+        c.send_raw(line(65536) + line(65537) + line(65536))
+        assert c.read()["return"] == []
+        assert "over 65536" in c.read()["error"]["desc"]
+        assert c.read()["return"] == []
+
+
 def test_half_a_line_then_eof(daemon):
     with daemon.connect() as c:
         c.send_raw(b'{"execute": "query-gue')
