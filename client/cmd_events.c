@@ -77,6 +77,24 @@ print_event(struct call *call, const struct reply *r)
 	putchar('\n');
 }
 
+/* Who names a guest means one that is there; what a glob stands for may still come. */
+static int
+check_named(struct call *call, struct cij_error *err)
+{
+	_cleanup_link_ struct link l = LINK_INIT;
+
+	if (link_open(&l, call->socket, clock_deadline(SUBSCRIBE_SECONDS), err) < 0)
+		return -1;
+	for (size_t i = 0; i < call->n_args; i++) {
+		_cleanup_reply_ struct reply r = {0};
+
+		if (!cij_is_glob(call->args[i]) &&
+			link_call(&l, "query-guest", guest_arguments(call->args[i]), &r, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 static int
 subscribe(struct call *call, struct link *l, struct cij_error *err)
 {
@@ -143,7 +161,7 @@ cmd_events(struct call *call, struct cij_error *err)
 			call, globs_arguments((const char *const *)call->args, call->n_args), err);
 	if (call_has(call, "lines"))
 		return call_usage(call, err, "--lines goes with --history");
-	if (subscribe(call, &l, err) < 0)
+	if (check_named(call, err) < 0 || subscribe(call, &l, err) < 0)
 		return -1;
 	while (print_events(call, &l, deadline, err) < 0)
 		if (err->class != CIJ_E_UNREACHABLE || subscribe_again(call, &l, err) < 0)

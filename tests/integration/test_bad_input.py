@@ -30,6 +30,7 @@ def test_unknown_guest_names_the_nearest(daemon, fake):
         line = fails(daemon, 66, command, "emujo")
         assert "emujo'" in line and "did you mean 'emujoe'?" in line
     assert fails(daemon, 4, "status", "emujo")
+    assert "did you mean 'emujoe'?" in fails(daemon, 66, "events", "emujoe", "emujo")
     # Those that read commands: with none to read, too.
     for command in ("monitor", "qmp"):
         assert "did you mean 'emujoe'?" in fails(daemon, 66, command, "emujo")
