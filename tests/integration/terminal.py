@@ -94,6 +94,7 @@ class Terminal:
             os.kill(self.pid, signal.SIGKILL)
             self.wait()
         os.close(self.slave)
+        self.thread.join(10)  # or it would read what the next terminal shows, who gets our descriptor
         os.close(self.fd)
 
     def __enter__(self):
