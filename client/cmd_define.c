@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "client/ask.h"
 #include "client/cloud.h"
@@ -143,10 +144,11 @@ cmd_delete(struct call *call, struct cij_error *err)
 {
 	_cleanup_reply_ struct reply r = {0};
 
-	if (!call_has(call, "yes")) {
+	/* A person may have slipped; a script that names a guest means it. */
+	if (!call_has(call, "yes") && isatty(STDIN_FILENO)) {
 		if (!ask_possible())
 			return call_usage(
-				call, err, "without a terminal to ask on, --yes is needed");
+				call, err, "stderr is no terminal to ask on: --yes is needed");
 		if (!ask_yes(false, "Delete guest '%s' with its folder and images?", call->guest))
 			return cij_error_set(err, CIJ_E_FAILED, "%s: not deleted", call->guest);
 	}

@@ -262,8 +262,8 @@ const struct command commands[] = {
 		"Example: EDITOR=nano cijqemuctl edit emujoe\n",
 		.flags = CMD_GUEST, .run = cmd_edit},
 	{"delete", "Guests", "GUEST [--yes]", "remove a guest and its folder",
-		"Asks on a terminal; without one --yes is needed. It is no guest any more at once; "
-		"the command ends when its files are gone, however many there are.\n\n"
+		"Asks where it is typed at a terminal, not in a script. It is no guest any more at "
+		"once; the command ends when its files are gone, however many there are.\n\n"
 		"Example: cijqemuctl delete emujoe --yes\n",
 		.flags = CMD_GUEST, .options = delete_options, .run = cmd_delete},
 	{"validate", "Guests", "[GUEST…]", "check definitions, all problems at once",

@@ -1,6 +1,7 @@
 """Guests from folders, started, stopped, paused, reset and waited for: the real guest and QEMU."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -8,7 +9,8 @@ import threading
 
 import pytest
 
-from harness import HANG, Daemon, alive, wait_until
+from harness import BUILD, HANG, Daemon, alive, wait_until
+from terminal import Terminal
 
 
 def test_a_folder_with_a_kernel_is_a_guest(daemon, tiny):
@@ -275,10 +277,22 @@ def test_create_set_delete(daemon, tiny):
     config = daemon.show("g")["config"]
     assert "cpus" not in config and [d["id"] for d in config["devices"]] == ["nvme0", "nvme1"]
     assert daemon.ctl("validate", "g").stdout == "g: ok\n"
-    daemon.ctl("delete", "g", code=64)  # no terminal to ask on
-    assert (daemon.guests / "g").exists()
-    daemon.ctl("delete", "g", "--yes")
+    daemon.ctl("delete", "g")
     assert list(daemon.guests.iterdir()) == []
+
+
+def test_delete_asks_at_a_terminal(daemon):
+    (daemon.folder("g") / "bzImage").write_text("x")
+    for answer, code in (("n", 1), ("y", 0)):
+        t = Terminal([BUILD / "cijqemuctl", "delete", "g"], daemon.client_env())
+        try:
+            t.expect(re.escape("Delete guest 'g' with its folder and images? [y/N] "))
+            assert (daemon.guests / "g").exists()
+            t.type(answer + "\n")
+            assert t.wait() == code
+        finally:
+            t.close()
+        assert (daemon.guests / "g").exists() == (answer == "n")
 
 
 def test_delete_of_a_running_guest_is_refused(daemon, fake):
