@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "daemon/clock.h"
@@ -157,6 +158,24 @@ spawn_qemu(struct guest *guest, struct cij_error *err)
 	return guest->proc ? 0 : -1;
 }
 
+/*
+ * QEMU writes its number through whatever link has the name of its pid file: such a name goes, the
+ * file that it led to stays as it is. A plain file stays, too: another QEMU may hold its lock.
+ */
+static int
+check_pid_file(const struct guest *guest, struct cij_error *err)
+{
+	struct stat st;
+
+	if (fstatat(guest->dir_fd, "guest.pid", &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+		(S_ISREG(st.st_mode) && st.st_nlink == 1))
+		return 0;
+	if (unlinkat(guest->dir_fd, "guest.pid", 0) == 0)
+		return 0;
+	return cij_error_errno(err, CIJ_E_BAD_CONFIG, errno,
+		"guest.pid is no plain file of its own, and cannot be removed");
+}
+
 static int
 make_run(struct guest *guest, struct cij_error *err)
 {
@@ -164,6 +183,8 @@ make_run(struct guest *guest, struct cij_error *err)
 
 	struct cij_error ignored;
 
+	if (check_pid_file(guest, err) < 0)
+		return -1;
 	/* The folder may have runs that another daemon made: the number is looked up each time. */
 	guest->run.number = run_newest(guest->dir_fd) + 1;
 	/* First: whatever ends us from here on, the next daemon knows what was begun. Where it

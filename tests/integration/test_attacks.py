@@ -449,6 +449,26 @@ def test_a_set_uid_program_is_not_the_daemons(lab):
         called.wait()
 
 
+@pytest.mark.parametrize("how", [os.symlink, os.link])
+def test_guest_pid_leads_to_a_file_of_the_owners(lab, how):
+    """QEMU, which follows links, does not write its number into it."""
+    path = lab.folder_of(OWNER, "g", lab.fake.config())
+    kept = path / "kept"
+    kept.write_text("kept\n")
+    os.chown(kept, OWNER.uid, OWNER.gid)
+    how(kept, path / "guest.pid")
+    lab.ctl_as(OWNER, "start", "g")
+    assert kept.read_text() == "kept\n"
+    assert (path / "guest.pid").read_text() == f"{lab.show('g')['pid']}\n"
+
+
+def test_guest_pid_is_a_folder(lab):
+    path = lab.folder_of(OWNER, "g", lab.fake.config())
+    (path / "guest.pid").mkdir()
+    assert "guest.pid" in lab.ctl_as(OWNER, "start", "g", code=78).stderr
+    assert lab.show("g")["state"] == "stopped"
+
+
 # The folder itself
 
 
