@@ -54,13 +54,13 @@ copy_target(const struct copy *c, const char *source, size_t n_sources, const ch
 	return path_join(path, base, strlen(base));
 }
 
-/* A path in the guest as its server takes it: relative ones start at the user's home anyway. */
-static const char *
-guest_path(const char *path)
+const char *
+copy_guest_path(const char *path)
 {
-	if (strcmp(path, "~") == 0 || strcmp(path, "~/") == 0)
-		return ".";
-	return strncmp(path, "~/", 2) == 0 ? path + 2 : path;
+	if (*path != '~' || (path[1] && path[1] != '/'))
+		return path;
+	path += 1 + strspn(path + 1, "/");
+	return *path ? path : ".";
 }
 
 static enum place
@@ -177,7 +177,7 @@ pull_by_sftp(struct copy *c, struct sftp *sftp, char **sources, size_t n, const 
 		_cleanup_free_ char *to = copy_target(c, sources[i], n, path, place, err);
 
 		if (!to || check_twice(c, to, c->plan.n, err) < 0 ||
-			sftp_plan(c, sftp, guest_path(sources[i]), to, err) < 0)
+			sftp_plan(c, sftp, copy_guest_path(sources[i]), to, err) < 0)
 			return -1;
 	}
 	c->counted = true;
@@ -225,7 +225,7 @@ copy_run(struct copy *c, struct cij_error *err)
 	if (check_sources(c, sources, n, err) < 0)
 		return -1;
 	if (c->push)
-		path = guest_path(path);
+		path = copy_guest_path(path);
 	else if (place_here(path, &place, err) < 0)
 		return -1;
 	/* A link that leads to a folder is the user's word; below it none is followed. */

@@ -50,6 +50,9 @@ enum place { PLACE_NONE, PLACE_FOLDER, PLACE_FILE, PLACE_OTHER /* a device, a FI
 char *copy_target(const struct copy *copy, const char *source, size_t n_sources, const char *path,
 	enum place place, struct cij_error *err);
 
+/* @path in the guest without the "~": relative ones start at the user's home anyway. Weak. */
+const char *copy_guest_path(const char *path);
+
 /* By SFTP: what the plan says. */
 int sftp_push(struct copy *copy, struct sftp *sftp, struct cij_error *err);
 int sftp_pull(struct copy *copy, struct sftp *sftp, struct cij_error *err);

@@ -340,7 +340,7 @@ tar_pull(struct copy *c, char **sources, size_t n, const char *path, enum place 
 	/* All is looked at before anything is copied. */
 	c->counted = true;
 	for (size_t i = 0; i < n; i++) {
-		const char *from = strncmp(sources[i], "~/", 2) == 0 ? sources[i] + 2 : sources[i];
+		const char *from = copy_guest_path(sources[i]);
 
 		if (look_at(c, from, &found[i], err) < 0)
 			return -1;
@@ -356,7 +356,7 @@ tar_pull(struct copy *c, char **sources, size_t n, const char *path, enum place 
 		c->plan.files++;
 	}
 	for (size_t i = 0; i < n; i++) {
-		const char *from = strncmp(sources[i], "~/", 2) == 0 ? sources[i] + 2 : sources[i];
+		const char *from = copy_guest_path(sources[i]);
 		_cleanup_free_ char *to = copy_target(c, sources[i], n, path, place, err);
 		int rc;
 

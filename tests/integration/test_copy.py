@@ -156,6 +156,12 @@ def test_destination_rules(guest, tmp_path):
     for bad in (["t/none", out], ["t/dir", out], ["t/new", out / "none/x"], ["t/new", "t/tilde", out / "x"],
                 ["t/new", f"{out}/none/"], ["", out], ["t/new", ""]):
         assert guest.ctl("pull", "tiny", *bad, code=None).returncode != 0, bad
+    for path in ("~/t/tilde", "~//t/tilde"):
+        guest.ctl("pull", "tiny", path, out)
+        assert (out / "tilde").read_text() == "a"
+        (out / "tilde").unlink()
+    for home in ("~", "~/"):
+        assert "is a folder; -r" in guest.ctl("pull", "tiny", home, out / "home", code=None).stderr
     assert no_parts(out)
 
 
