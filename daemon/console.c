@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "daemon/log.h"
@@ -219,6 +220,18 @@ on_reaper(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
+/* Each has a descriptor, and nobody may take the daemon's away from the others. */
+static void
+set_viewers_max(struct console_hub *hub)
+{
+	struct rlimit files = {RLIM_INFINITY, RLIM_INFINITY};
+
+	getrlimit(RLIMIT_NOFILE, &files);
+	hub->viewers_max = VIEWERS_MAX < files.rlim_cur / 2 ? VIEWERS_MAX : files.rlim_cur / 2;
+	hub->viewers_per_user_max = VIEWERS_PER_USER_MAX < files.rlim_cur / 3 ? VIEWERS_PER_USER_MAX
+									      : files.rlim_cur / 3;
+}
+
 struct console_hub *
 console_hub_new(struct event_base *base)
 {
@@ -227,6 +240,7 @@ console_hub_new(struct event_base *base)
 	if (!hub)
 		abort();
 	hub->base = base;
+	set_viewers_max(hub);
 	LIST_INIT(&hub->consoles);
 	hub->inotify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	if (hub->inotify_fd < 0)

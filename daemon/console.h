@@ -84,6 +84,12 @@ bool console_ended(const struct console *console);
  */
 uint64_t console_offset(struct console *console, int64_t from);
 
+/*
+ * Whether there is room for one more viewer of @peer's, who can have so many on all consoles
+ * together. 0, or -1 with NoResources.
+ */
+int console_admit(const struct console *console, const struct peer *peer, struct cij_error *err);
+
 /* Enters a viewer, which gets its role here; the bytes begin to flow with viewer_start(). */
 struct viewer *viewer_new(
 	struct console *console, enum viewer_mode mode, uint64_t offset, const struct peer *peer);

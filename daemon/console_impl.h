@@ -20,6 +20,10 @@
 /* Keys that QEMU has not taken yet; the connection is not read while there are more. */
 #define INPUT_MAX (64 * 1024)
 
+/* Viewers of all consoles, and those of one user's, where the process may have files enough. */
+#define VIEWERS_MAX 16384
+#define VIEWERS_PER_USER_MAX 4096
+
 struct block {
 	const struct console *console; /* NULL: empty */
 	uint64_t at; /* a multiple of BLOCK_SIZE */
@@ -38,6 +42,7 @@ struct console_hub {
 	struct event *reaper; /* a released console has lost its last viewer */
 	LIST_HEAD(, console) consoles;
 	size_t n_polled;
+	size_t n_viewers, viewers_max, viewers_per_user_max;
 	uint64_t last_viewer; /* the number given last */
 	uint64_t reads;
 	struct block blocks[N_BLOCKS];

@@ -23,6 +23,35 @@ tell(struct console *console, const char *what, const struct viewer *viewer)
 		console->ops->changed(console->arg, what, viewer);
 }
 
+static size_t
+count_of(const struct console_hub *hub, uid_t uid)
+{
+	const struct console *console;
+	const struct viewer *viewer;
+	size_t n = 0;
+
+	LIST_FOREACH (console, &hub->consoles, link)
+		TAILQ_FOREACH (viewer, &console->viewers, link)
+			n += viewer->peer.uid == uid;
+	return n;
+}
+
+int
+console_admit(const struct console *console, const struct peer *peer, struct cij_error *err)
+{
+	const struct console_hub *hub = console->hub;
+
+	if (hub->n_viewers >= hub->viewers_max)
+		return cij_error_set(err, CIJ_E_NO_RESOURCES,
+			"the consoles have %zu viewers: no more", hub->n_viewers);
+	if (peer->uid == 0 || hub->n_viewers < hub->viewers_per_user_max ||
+		count_of(hub, peer->uid) < hub->viewers_per_user_max)
+		return 0;
+	cij_error_set(err, CIJ_E_NO_RESOURCES, "%zu viewers of consoles are yours: no more",
+		hub->viewers_per_user_max);
+	return cij_error_hint(err, "'cijqemuctl who GUEST' shows them with their processes");
+}
+
 struct viewer *
 viewer_new(struct console *console, enum viewer_mode mode, uint64_t offset, const struct peer *peer)
 {
@@ -43,6 +72,7 @@ viewer_new(struct console *console, enum viewer_mode mode, uint64_t offset, cons
 	viewer->fd = -1;
 	TAILQ_INSERT_TAIL(&console->viewers, viewer, link);
 	console->n_viewers++;
+	console->hub->n_viewers++;
 	tell(console, "came", viewer);
 	if (takes) {
 		if (console->writer) {
@@ -74,6 +104,7 @@ viewer_free(struct viewer *viewer)
 	close_fd(viewer);
 	TAILQ_REMOVE(&console->viewers, viewer, link);
 	console->n_viewers--;
+	console->hub->n_viewers--;
 	if (console->writer == viewer)
 		console->writer = NULL;
 	tell(console, "went", viewer);

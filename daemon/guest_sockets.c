@@ -41,8 +41,9 @@ serve_console(struct guest *guest, int fd, const struct peer *peer, enum access 
 {
 	enum viewer_mode mode = VIEWER_READ_ONLY;
 	struct evbuffer *nothing;
+	struct cij_error err;
 
-	if (!guest->console) {
+	if (!guest->console || console_admit(guest->console, peer, &err) < 0) {
 		close(fd);
 		return;
 	}

@@ -177,7 +177,8 @@ console_attach(struct request *request)
 	if (console && request->access < ACCESS_OPERATE && mode != VIEWER_READ_ONLY)
 		guest_allow(request->guest, &request->peer, ACCESS_OPERATE,
 			"type on the console of", &err);
-	else if (console && choose_offset(console, args->from, &offset, &err) == 0) {
+	else if (console && console_admit(console, &request->peer, &err) == 0 &&
+		 choose_offset(console, args->from, &offset, &err) == 0) {
 		viewer = viewer_new(console, mode, offset, &request->peer);
 		if (conn_upgrade(conn, on_upgraded, viewer, &err) == 0) {
 			reply_attached(request, run, console, offset, viewer);

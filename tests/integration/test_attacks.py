@@ -577,3 +577,45 @@ def test_sockets_are_nobodys_to_replace(lab):
         connect_as(OWNER, lab.run / "guests/g/qemu.sock")
     for path in [lab.state, *lab.state.rglob("*")]:
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.mark.parametrize("way", ["console.sock", "console-attach"])
+def test_nobody_takes_the_daemons_descriptors(lab, way, monkeypatch):
+    """Who may only look has as many viewers as he likes to start: the others are served all the same."""
+    lab.stop()
+    monkeypatch.setenv("CIJ_WRAP", "prlimit --nofile=600 " + os.environ.get("CIJ_WRAP", ""))
+    lab.start()
+    lab.folder_of(OWNER, "g", lab.fake.config())
+    lab.ctl_as(OWNER, "start", "g")
+    code = f"""if True:
+        import socket, time
+        kept = []
+        for i in range(700):
+            s = socket.socket(socket.AF_UNIX)
+            s.settimeout(5)
+            try:
+                s.connect({str(lab.run / "guests/g/console.sock") if way == "console.sock" else str(lab.read_only)!r})
+                if {way == "console-attach"}:
+                    s.sendall(b'{{"execute": "console-attach", "arguments": {{"guest": "g"}}}}\\n')
+                    answers = s.makefile("rb")
+                    answers.readline()
+                    assert b"return" in answers.readline()
+            except (OSError, AssertionError):
+                s.close()
+                continue
+            kept.append(s)
+        print("ready", flush=True)
+        time.sleep(300)
+    """
+    flood = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, **VIEWER.as_process)
+    try:
+        assert flood.stdout.readline() == b"ready\n"
+        wait_until(lambda: len(lab.fds()) < 590, "the daemon has descriptors left", 20)
+        assert lab.ctl_as(SHARED, "list").stdout.count("running") == 1
+        with lab.connect_as(OWNER) as c:
+            assert c.call("console-attach", guest="g")["mode"] == "write"
+        viewers = [v for v in lab.json("who", "g")["viewers"] if v["uid"] == VIEWER.uid]
+        assert 100 < len(viewers) <= 200
+    finally:
+        flood.kill()
+        flood.wait()
