@@ -113,15 +113,22 @@ deed(struct request *request, enum device_deed what)
 		request_fail(request, &err);
 }
 
-/* Changes guest.json, as guest-set does; what runs is left alone. */
+/*
+ * Who operates a guest may give it another drive and inject errors, which guest.json has from then
+ * on. Files that a drive names are read as the owner, and what is wrong in them is told.
+ */
 static int
-change_config(struct request *request, struct json_object *changes, struct cij_error *err)
+check_files(const struct request *request, struct json_object *device, struct cij_error *err)
 {
-	if (request->access < ACCESS_OWN)
-		return cij_error_set(err, CIJ_E_DENIED,
-			"changing the guest.json of '%s' is for its owner and admins",
-			request->guest_name);
-	return guest_config_change(request->guest, changes, err);
+	if (request->access >= ACCESS_OWN)
+		return 0;
+	for (int kind = 0; kind < INJECT_KINDS; kind++)
+		if (cij_json_get(device, inject_file_key(kind)))
+			return cij_error_set(err, CIJ_E_DENIED,
+				"you may not name a file as 'device.%s' of '%s': its owner and "
+				"admins may",
+				inject_file_key(kind), request->guest_name);
+	return 0;
 }
 
 /* device-plug */
@@ -193,6 +200,8 @@ define_drive(struct request *request, struct json_object *device, struct cij_err
 			cij_text_clean(id, clean, sizeof(clean)));
 		return NULL;
 	}
+	if (check_files(request, device, err) < 0)
+		return NULL;
 	if (has_drive(request->guest, id)) {
 		cij_error_set(err, CIJ_E_BAD_REQUEST, "guest '%s' has a drive '%s' already",
 			request->guest_name, cij_text_clean(id, clean, sizeof(clean)));
@@ -208,7 +217,7 @@ define_drive(struct request *request, struct json_object *device, struct cij_err
 	}
 	key = str_printf("devices.%s", id);
 	json_object_object_add(changes, key, json_object_get(copy));
-	return change_config(request, changes, err) < 0 ? NULL : steal_ptr(id);
+	return guest_config_change(request->guest, changes, err) < 0 ? NULL : steal_ptr(id);
 }
 
 /* Whether the guest can be given a drive at all, before its definition is written. */
@@ -245,7 +254,7 @@ on_new_plugged(void *arg, struct json_object *result, const struct cij_error *er
 		_cleanup_json_ struct json_object *changes = json_object_new_object();
 
 		json_object_object_add(changes, key, NULL);
-		change_config(request, changes, &ignored);
+		guest_config_change(request->guest, changes, &ignored);
 	}
 	on_deed_done(request, result, err);
 }
@@ -369,7 +378,7 @@ device_inject(struct request *request)
 		deed(request, DEVICE_INJECT);
 		return;
 	}
-	if (change_config(request, changes, &err) < 0) {
+	if (guest_config_change(request->guest, changes, &err) < 0) {
 		request_fail(request, &err);
 		return;
 	}

@@ -104,6 +104,28 @@ def test_a_denial_says_what_was_typed(lab):
     assert "you may not create guests" in done.stderr
 
 
+def test_who_operates_a_guest_gives_it_another_drive(lab):
+    """As the table has it, whatever guest.json then says of it; but a drive that names a file has it read as the
+    owner, and what is wrong in it is told."""
+    path = lab.folder_of(OWNER, "g", lab.fake.config(share=SHARES))
+    (path / "words").write_text("the owner's words\n")
+    (path / "words").chmod(0o600)
+    os.chown(path / "words", OWNER.uid, OWNER.gid)
+    lab.ctl_as(OWNER, "start", "g")
+    lab.ctl_as(SHARED, "device", "plug", "g", "nvme,size=1M")
+    assert (path / "nvme0.img").stat().st_uid == OWNER.uid
+    assert json.loads((path / "guest.json").read_text())["devices"][0]["id"] == "nvme0"
+    for key in ("writefail", "resetfail", "chunkinfo"):
+        for user, code in ((SHARED, 77), (OWNER, None)):
+            done = lab.ctl_as(user, "device", "plug", "g", f"ocssd,{key}=words", code=code)
+            assert ("you may not name a file" in done.stderr) == (user is SHARED), done
+            assert "words'" not in done.stderr or user is OWNER, done
+    with lab.connect_as(SHARED) as c:
+        reply = c.ask("device-inject", guest="g", device="nvme0", inject=[])
+    assert reply.get("error", {}).get("class") != "Denied", reply
+    lab.ctl_as(STRANGER, "device", "plug", "g", "nvme,size=1M", code=77)
+
+
 def test_sockets_as_designed(lab):
     st = lab.socket.stat()
     assert (stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid) == (0o660, 0, GROUP)
