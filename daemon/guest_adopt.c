@@ -294,6 +294,30 @@ taken_back(struct guest *guest, bool running)
 	guest_go_on_stopping(guest);
 }
 
+/*
+ * Takes a port that the guest's QEMU says to have. Two that say so cannot both be right, and a QEMU
+ * may be one that its owner wrote: the kernel says who listens there. 0, or -1.
+ */
+static int
+take_port(struct guest *guest, int port)
+{
+	struct ports *ports = guest->sv->ports;
+	struct guest *other;
+	uid_t uid;
+
+	if (ports_take_this(ports, port, guest, guest->name) == 0)
+		return 0;
+	other = (struct guest *)ports_guest(ports, port);
+	if (!other || other->uid == guest->uid || !ports_listener(port, &uid) || uid != guest->uid)
+		return -1;
+	log_warn("guest '%s': says to have port %d, which is guest '%s''s", other->name, port,
+		guest->name);
+	ports_give_back(ports, port);
+	if (other->run.port == port)
+		other->run.port = 0;
+	return ports_take_this(ports, port, guest, guest->name);
+}
+
 /* The other ports that it has, so that no guest is given one of them. */
 static void
 take_forwards(struct guest *guest, const char *text)
@@ -305,7 +329,7 @@ take_forwards(struct guest *guest, const char *text)
 		if (sscanf(line, " TCP[HOST_FORWARD] %*d 127.0.0.1 %d %*s %d", &port,
 			    &guest_port) == 2 &&
 			guest_port != 22)
-			ports_take_this(guest->sv->ports, port, guest, guest->name);
+			take_port(guest, port);
 	}
 }
 
@@ -321,7 +345,7 @@ on_usernet(void *arg, struct json_object *value, const struct cij_error *err)
 	guest->run.port = 0;
 	if (!err)
 		take_forwards(guest, json_object_get_string(value));
-	if (port && ports_take_this(guest->sv->ports, port, guest, guest->name) == 0)
+	if (port && take_port(guest, port) == 0)
 		guest->run.port = port;
 	guest->adopting = false;
 	event_del(guest->deadline);

@@ -9,12 +9,18 @@
 
 static void add_next_forward(struct guest *guest);
 
-/* A port that guest.json insists on is not to be had: says who has it. */
+/* A port that guest.json insists on is not to be had: says why, or who has it. */
 static void
 port_taken(const struct guest *guest, const char *what, int port, struct cij_error *err)
 {
 	char who[128];
 
+	if (guest->uid != 0 && port < ports_first_unprivileged()) {
+		cij_error_set(err, CIJ_E_BAD_CONFIG,
+			"%s %d of 127.0.0.1 is below %d: only root may open it", what, port,
+			ports_first_unprivileged());
+		return;
+	}
 	cij_error_set(err, CIJ_E_NO_RESOURCES, "%s %d of 127.0.0.1 is taken by %s", what, port,
 		ports_holder(guest->sv->ports, port, who, sizeof(who)));
 }

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -186,6 +187,32 @@ find_process(unsigned uid, unsigned long inode)
 		return (int)strtol(entry->d_name, NULL, 10);
 	}
 	return 0;
+}
+
+const void *
+ports_guest(const struct ports *ports, int port)
+{
+	const struct held *held = find(ports, port);
+
+	return held ? held->guest : NULL;
+}
+
+bool
+ports_listener(int port, uid_t *uid)
+{
+	unsigned long inode;
+
+	return find_listener("/proc/net/tcp", port, uid, &inode) ||
+	       find_listener("/proc/net/tcp6", port, uid, &inode);
+}
+
+int
+ports_first_unprivileged(void)
+{
+	_cleanup_fclose_ FILE *file = fopen("/proc/sys/net/ipv4/ip_unprivileged_port_start", "re");
+	int port;
+
+	return file && fscanf(file, "%d", &port) == 1 ? port : IPPORT_RESERVED;
 }
 
 static void

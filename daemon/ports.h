@@ -2,7 +2,8 @@
 #ifndef DAEMON_PORTS_H
 #define DAEMON_PORTS_H
 
-#include <stddef.h>
+#include <stdbool.h>
+#include <sys/types.h>
 
 struct ports;
 
@@ -30,5 +31,15 @@ void ports_give_back_all(struct ports *ports, const void *guest);
 /* Writes who has @port: "guest 'emujoe'", "sshd (pid 812)", "a process of uid 1003", "somebody".
  * Returns @buf. */
 const char *ports_holder(const struct ports *ports, int port, char *buf, size_t size);
+
+/* The first port that needs no rights of root's to be opened (ip_unprivileged_port_start). */
+int ports_first_unprivileged(void);
+
+/*
+ * Whose guest holds @port, as ports_take() was told; NULL: nobody's. And whose process listens
+ * there, as the kernel says: false when none does.
+ */
+const void *ports_guest(const struct ports *ports, int port);
+bool ports_listener(int port, uid_t *uid);
 
 #endif

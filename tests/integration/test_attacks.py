@@ -397,6 +397,35 @@ def test_the_monitor_of_anothers_guest(lab, mal, name):
         posing.wait()
 
 
+@pytest.mark.parametrize("mal", ["a", "z"])
+def test_the_port_of_anothers_guest(lab, mal):
+    """A QEMU that its owner wrote says to have a port, on which another's guest listens: that one keeps it."""
+    lab.folder_of(OWNER, "m", lab.fake.config())
+    lab.ctl_as(OWNER, "start", "m")
+    port = lab.show("m")["ssh"]["port"]
+    lab.folder_of(STRANGER, mal, lab.fake.config("elsewhere"))
+    lab.ctl_as(STRANGER, "start", mal)
+    lab.ctl_as(STRANGER, "monitor", mal, f"hostfwd_add n0 tcp:127.0.0.1:{port}-:80")
+    for _ in range(2):
+        lab.restart()
+        assert lab.show("m")["ssh"]["port"] == port
+        assert lab.show(mal)["state"] == "running"
+
+
+def test_a_port_for_root_alone(lab):
+    """It is not said to be taken where nobody has it."""
+    first = int(pathlib.Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    if first <= 7:
+        pytest.skip("this machine cannot: everybody may open any port")
+    for key in ("ssh", "forward"):
+        conf = {"ssh": {"port": 7}} if key == "ssh" else {"forward": [{"host": 7, "guest": 80}]}
+        lab.folder_of(OWNER, "g", lab.fake.config(**conf))
+        done = lab.ctl_as(OWNER, "start", "g", code=78)
+        assert f"port 7 of 127.0.0.1 is below {first}: only root may open it" in done.stderr
+    lab.folder_of(User("root", 0), "r", lab.fake.config(ssh={"port": 7}))
+    lab.ctl("start", "r")
+
+
 def test_a_socket_that_only_root_may_connect_to(lab):
     """The daemon is not sent to a socket of another user's by a handle on its name."""
     foreign = socket.socket(socket.AF_UNIX)
