@@ -4,6 +4,11 @@
 #include <stdlib.h>
 #include <sys/fsuid.h>
 
+#include "daemon/users.h"
+
+/* More are not taken: the launcher has the same limit. */
+#define GROUPS_MAX 256
+
 static gid_t *own_groups;
 static int n_own_groups;
 
@@ -22,6 +27,23 @@ as_owner_init(void)
 
 /* Of a process that is gone, and whose folder is: nobody's rights. */
 #define NOBODY 65534
+
+/* The daemon's own, or the user's. */
+static void
+take_groups(uid_t uid)
+{
+	gid_t groups[GROUPS_MAX];
+	int n;
+
+	if (uid == geteuid()) {
+		if (setgroups(n_own_groups, own_groups) < 0)
+			abort();
+		return;
+	}
+	n = user_groups(uid, groups, GROUPS_MAX);
+	if (setgroups(n, groups) < 0)
+		abort();
+}
 
 static void
 take(uid_t uid, gid_t gid)
@@ -47,8 +69,7 @@ as_owner_begin(uid_t uid, gid_t gid)
 	/* Root's own folder: nothing to give up; but inside another's scope its rights stay. */
 	if (uid == 0 || uid == as.was_uid)
 		return (struct as_owner){false};
-	if (setgroups(0, NULL) < 0)
-		abort();
+	take_groups(uid);
 	take(uid, gid);
 	return as;
 }
@@ -60,6 +81,5 @@ as_owner_end(struct as_owner *as)
 		return;
 	as->active = false;
 	take(as->was_uid, as->was_gid);
-	if (as->was_uid == geteuid() && setgroups(n_own_groups, own_groups) < 0)
-		abort();
+	take_groups(as->was_uid);
 }

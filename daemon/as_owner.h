@@ -20,9 +20,10 @@ struct as_owner {
 void as_owner_init(void);
 
 /*
- * From here on, files are opened and made with the rights of @uid and @gid alone (no supplementary
- * groups: looking them up would block the loop). Does nothing unless we are root and @uid is not.
- * One inside another ends with the rights of the outer.
+ * From here on, files are opened and made with the rights of @uid, @gid and the groups that @uid
+ * has by /etc/group (those that NSS alone knows are not taken: asking it would block the loop).
+ * Does nothing unless we are root and @uid is not. One inside another ends with the rights of the
+ * outer.
  */
 struct as_owner as_owner_begin(uid_t uid, gid_t gid);
 

@@ -224,6 +224,15 @@ user_primary_group(uid_t uid, gid_t *gid)
 	return true;
 }
 
+static bool
+is_member(const struct group_entry *group, const char *name)
+{
+	for (size_t i = 0; i < group->members.n; i++)
+		if (strcmp(group->members.items[i], name) == 0)
+			return true;
+	return false;
+}
+
 bool
 user_has_group(uid_t uid, gid_t gid)
 {
@@ -233,10 +242,25 @@ user_has_group(uid_t uid, gid_t gid)
 		return user != NULL;
 	read_groups(LOOK_SECONDS);
 	for (size_t i = 0; i < n_groups; i++)
-		for (size_t k = 0; groups[i].gid == gid && k < groups[i].members.n; k++)
-			if (strcmp(groups[i].members.items[k], user->name) == 0)
-				return true;
+		if (groups[i].gid == gid && is_member(&groups[i], user->name))
+			return true;
 	return false;
+}
+
+int
+user_groups(uid_t uid, gid_t *gids, int max)
+{
+	const struct user *user = find_user(uid);
+	int n = 0;
+
+	if (!user || max < 1)
+		return 0;
+	read_groups(LOOK_SECONDS);
+	gids[n++] = user->gid;
+	for (size_t i = 0; i < n_groups && n < max; i++)
+		if (groups[i].gid != user->gid && is_member(&groups[i], user->name))
+			gids[n++] = groups[i].gid;
+	return n;
 }
 
 bool

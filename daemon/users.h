@@ -27,6 +27,10 @@ bool user_primary_group(uid_t uid, gid_t *gid);
 /* Whether the user @uid of the file has the group @gid, as the primary one or as a member. */
 bool user_has_group(uid_t uid, gid_t gid);
 
+/* The groups of the user @uid of the file, at most @max, to @gids. Returns how many; 0 for others.
+ */
+int user_groups(uid_t uid, gid_t *gids, int max);
+
 /* A decimal number that fits an id, (uid_t)-1 excepted, as "1003". Returns false for other text. */
 bool id_parse(const char *text, unsigned *id);
 

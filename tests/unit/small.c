@@ -9,6 +9,7 @@
 #include "daemon/clock.h"
 #include "daemon/ports.h"
 #include "daemon/strv.h"
+#include "daemon/users.h"
 
 #define ADMINS 500
 
@@ -193,6 +194,69 @@ scopes_of_owners_nest(void **state)
 	assert_int_equal(fsuid(), own);
 }
 
+static char *
+write_file(const char *dir, const char *name, const char *text)
+{
+	char *path = str_printf("%s/%s", dir, name);
+	FILE *file = fopen(path, "w");
+
+	assert_non_null(file);
+	fputs(text, file);
+	fclose(file);
+	return path;
+}
+
+static void
+assert_groups(const gid_t *want, int n)
+{
+	gid_t have[16];
+
+	assert_int_equal(getgroups(16, have), n);
+	assert_memory_equal(have, want, (size_t)n * sizeof(*want));
+}
+
+/* What an owner reaches through a group, we reach as that owner; and no other owner's. The kernel
+ * sorts them. */
+static void
+owners_have_their_groups(void **state)
+{
+	char *dir = folder_make();
+	_cleanup_free_ char *passwd = write_file(
+		dir, "passwd", "anna:x:30001:30001::/:\nbob:x:30002:100::/:\n");
+	_cleanup_free_ char *group = write_file(
+		dir, "group", "team:x:2000:bob,anna\nusers:x:100:bob\nlab:x:2001:anna\n");
+	static const gid_t annas[] = {2000, 2001, 30001}, bobs[] = {100, 2000};
+	gid_t own[64];
+	int n_own = getgroups(64, own);
+
+	users_use(passwd, group);
+	if (geteuid() == 0) {
+		as_owner_init();
+		{
+			_cleanup_as_owner_ struct as_owner outer = as_owner_begin(30001, 30001);
+
+			assert_groups(annas, 3);
+			{
+				_cleanup_as_owner_ struct as_owner inner = as_owner_begin(
+					30002, 100);
+
+				assert_groups(bobs, 2);
+			}
+			assert_groups(annas, 3);
+			{
+				_cleanup_as_owner_ struct as_owner none = as_owner_begin(
+					30003, 30003);
+
+				assert_groups(NULL, 0);
+			}
+			assert_groups(annas, 3);
+		}
+		assert_groups(own, n_own);
+	}
+	users_use("/etc/passwd", "/etc/group");
+	folder_remove(dir);
+}
+
 int
 main(void)
 {
@@ -200,6 +264,7 @@ main(void)
 		cmocka_unit_test(who_may_do_what),
 		cmocka_unit_test(who_is_an_admin),
 		cmocka_unit_test(scopes_of_owners_nest),
+		cmocka_unit_test(owners_have_their_groups),
 		cmocka_unit_test(ports_are_held_once),
 		cmocka_unit_test(ports_have_an_end),
 		cmocka_unit_test(string_vectors),

@@ -52,6 +52,12 @@ names_of_the_files(void **state)
 	assert_true(user_has_group(1002, 100));
 	assert_false(user_has_group(1002, 1003));
 	assert_false(user_has_group(77, 2000));
+	gid_t gids[4];
+	assert_int_equal(user_groups(1002, gids, 4), 2);
+	assert_int_equal(gids[0], 100);
+	assert_int_equal(gids[1], 2000);
+	assert_int_equal(user_groups(1002, gids, 1), 1);
+	assert_int_equal(user_groups(77, gids, 4), 0);
 	users_use("/nonexistent", "/nonexistent");
 	assert_null(user_name(0));
 	assert_false(group_id("root", &gid));
