@@ -21,6 +21,15 @@ failed(const struct call *call, const struct cij_error *err)
 	return cij_error_exit_code(err->class);
 }
 
+/* The exit code of the program that has come to @code. */
+static int
+finish(const struct call *call, int code)
+{
+	if (call->command && call->command->flags & CMD_SSH_CODES)
+		return out_finish(0) ? EXIT_NOT_THE_COMMAND : code;
+	return out_finish(code);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -51,7 +60,7 @@ main(int argc, char **argv)
 		if (code < 0)
 			code = failed(&call, &err);
 	}
-	code = out_finish(code);
+	code = finish(&call, code);
 	args_clear(&call);
 	return code;
 }

@@ -50,6 +50,7 @@ struct many {
 	struct one *items;
 	size_t n, started, over;
 	int width; /* of the longest name */
+	int lost; /* errno with which our stdout broke; 0 = it takes what comes */
 };
 
 static void
@@ -72,6 +73,11 @@ child(struct many *m, struct one *one, int out, int errfd)
 	struct cij_error err = CIJ_ERROR_INIT;
 	int null = m->n > 1 || m->call->guests ? open("/dev/null", O_RDONLY) : -1, code;
 
+	/* What our parent reads is its own: a pipe that we held open would never be seen to break. */
+	for (size_t i = 0; i < m->n; i++)
+		for (int s = 0; s < 2; s++)
+			if (m->items[i].out[s].fd >= 0)
+				close(m->items[i].out[s].fd);
 	if (null >= 0)
 		(void)dup2(null, STDIN_FILENO);
 	if (dup2(out, STDOUT_FILENO) < 0 || dup2(errfd, STDERR_FILENO) < 0)
@@ -97,28 +103,32 @@ start(struct many *m, struct one *one, struct cij_error *err)
 		close(out[1]);
 		return cij_error_errno(err, CIJ_E_FAILED, errno, "cannot make a pipe");
 	}
+	one->out[0].fd = out[0];
+	one->out[1].fd = errs[0];
 	fflush(stdout);
 	one->pid = fork();
 	if (one->pid == 0)
 		child(m, one, out[1], errs[1]);
 	close(out[1]);
 	close(errs[1]);
-	one->out[0].fd = out[0];
-	one->out[1].fd = errs[0];
 	if (one->pid < 0)
 		return cij_error_errno(err, CIJ_E_FAILED, errno, "cannot start a process");
 	m->started++;
 	return 0;
 }
 
-/* Prints the whole lines of what came; at the stream's end also what is behind the last. */
-static void
+/*
+ * Prints the whole lines of what came; at the stream's end also what is behind the last. Returns 0,
+ * or -1 with errno where @to takes no more.
+ */
+static int
 print_lines(const struct many *m, const struct one *one, struct stream_text *t, int to, bool end)
 {
 	char *at = t->buf, *newline;
 	size_t left = t->len;
+	int rc = 0;
 
-	while (left > 0) {
+	while (left > 0 && rc == 0) {
 		char head[96];
 		size_t n;
 
@@ -129,9 +139,9 @@ print_lines(const struct many *m, const struct one *one, struct stream_text *t, 
 		snprintf(head, sizeof(head), "%-*s ", m->width + 1, "");
 		memcpy(head, one->guest, strlen(one->guest));
 		head[strlen(one->guest)] = ':';
-		(void)out_write(to, head, strlen(head));
-		(void)out_write(to, at, n);
-		(void)out_write(to, "\n", 1);
+		if (out_write(to, head, strlen(head)) < 0 || out_write(to, at, n) < 0 ||
+			out_write(to, "\n", 1) < 0)
+			rc = -1;
 		n += newline ? 1 : 0;
 		at += n;
 		left -= n;
@@ -139,6 +149,22 @@ print_lines(const struct many *m, const struct one *one, struct stream_text *t, 
 	if (left > 0)
 		memmove(t->buf, at, left);
 	t->len = left;
+	return rc;
+}
+
+/*
+ * Our stdout takes no more. The children's go, too: that is how they are told, as they would be
+ * without us between them and it.
+ */
+static void
+lose_stdout(struct many *m)
+{
+	m->lost = errno;
+	for (size_t i = 0; i < m->n; i++) {
+		if (m->items[i].out[0].fd >= 0)
+			close(m->items[i].out[0].fd);
+		m->items[i].out[0].fd = -1;
+	}
 }
 
 /* Takes in what a child wrote. */
@@ -159,11 +185,14 @@ take(struct many *m, struct one *one, int which)
 		return;
 	if (n > 0)
 		t->len += n;
-	if (!m->call->json)
-		print_lines(m, one, t, which ? STDERR_FILENO : STDOUT_FILENO, n <= 0);
-	else if (t->len >= KEEP_MAX)
+	if (!m->call->json) {
+		if (print_lines(m, one, t, which ? STDERR_FILENO : STDOUT_FILENO, n <= 0) < 0 &&
+			!which)
+			lose_stdout(m);
+	} else if (t->len >= KEEP_MAX) {
 		t->len = KEEP_MAX - 1; /* the rest is read and dropped */
-	if (n > 0)
+	}
+	if (n > 0 || t->fd < 0)
 		return;
 	close(t->fd);
 	t->fd = -1;
@@ -252,8 +281,10 @@ step(struct many *m)
 	if (n > 0 && poll(fds, n, -1) < 0)
 		return;
 	for (size_t i = 0; i < n; i++)
-		if (fds[i].revents)
-			take(m, whose[i], fds[i].fd == whose[i]->out[1].fd);
+		if (fds[i].revents && fds[i].fd == whose[i]->out[1].fd)
+			take(m, whose[i], 1);
+		else if (fds[i].revents && fds[i].fd == whose[i]->out[0].fd)
+			take(m, whose[i], 0);
 	for (size_t i = 0; i < m->n; i++)
 		if (m->items[i].pid && m->items[i].out[0].fd < 0 && m->items[i].out[1].fd < 0)
 			reap(m, &m->items[i]);
@@ -264,7 +295,8 @@ static int
 run_all(struct many *m, size_t parallel, struct cij_error *err)
 {
 	while (m->over < m->n) {
-		while (m->started < m->n && m->started - m->over < parallel && !term_caught())
+		while (m->started < m->n && m->started - m->over < parallel && !term_caught() &&
+			!m->lost)
 			if (start(m, &m->items[m->started], err) < 0)
 				return -1;
 		if (m->started == m->over)
@@ -276,6 +308,10 @@ run_all(struct many *m, size_t parallel, struct cij_error *err)
 	}
 	if (term_caught())
 		return 128 + term_caught();
+	if (m->lost == EPIPE)
+		return 128 + SIGPIPE;
+	if (m->lost)
+		return cij_error_errno(err, CIJ_E_FAILED, m->lost, "cannot write the output");
 	for (size_t i = 0; i < m->n; i++)
 		if (m->items[i].code > 0)
 			return m->items[i].code;

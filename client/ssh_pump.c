@@ -36,6 +36,7 @@ struct flow {
 	bool is_file; /* never blocks for long, poll() is of no use */
 	bool is_socket;
 	bool closed; /* input: at its end; output: nobody reads it */
+	int error; /* errno of what did not work with it; 0 = nothing, or nobody reads it */
 	size_t at, len;
 	char buf[FLOW_BYTES + 1]; /* a filter may give back one byte more than it took */
 };
@@ -219,6 +220,7 @@ flow_write(struct flow *flow)
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n < 0) {
+		flow->error = errno == EPIPE ? 0 : errno;
 		flow->closed = true;
 		flow->len = 0;
 		return;
@@ -252,6 +254,11 @@ take_input(struct pump *p)
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
 	if (n <= 0) {
+		/* nohup(1) gives a file that cannot be read, a terminal that hung up is at its end */
+		int error = n < 0 ? errno : 0;
+
+		if (error != EBADF && !isatty(p->in.fd))
+			p->in.error = error;
 		p->in.closed = true;
 		return 0;
 	}
@@ -334,6 +341,19 @@ is_over(const struct pump *p)
 	return ssh_channel_is_closed(p->link->channel) || !ssh_is_connected(p->link->session);
 }
 
+/* A file of ours that broke: what came through it is no whole. */
+static int
+check_files(const struct pump *p, struct cij_error *err)
+{
+	if (p->in.error)
+		return cij_error_errno(err, CIJ_E_FAILED, p->in.error, "cannot read the input");
+	for (int i = 0; i < 2; i++)
+		if (p->out[i].error)
+			return cij_error_errno(
+				err, CIJ_E_FAILED, p->out[i].error, "cannot write the output");
+	return 0;
+}
+
 int
 pump_run(struct pump *p, struct cij_error *err)
 {
@@ -347,6 +367,8 @@ pump_run(struct pump *p, struct cij_error *err)
 			p->resize(l);
 		p->arrival.any = false;
 		fetch(p);
+		if (check_files(p, err) < 0)
+			return -1;
 		if (is_over(p))
 			break;
 		if (had_stdout && p->out[0].closed)

@@ -112,6 +112,34 @@ def test_stdout_closed_early(booted):
     assert (done.stdout, done.stderr) == ("y\n", "")
 
 
+@pytest.mark.parametrize("args", [["tiny"], ["t*"], ["--json", "tiny"]])
+def test_stdout_takes_no_more(booted, args):
+    """What could not be written is told, and is no success of the command."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([BUILD / "cijqemuctl", "exec", *args, "--", "echo lost"], stdout=full, text=True,
+                              stderr=subprocess.PIPE, env=booted.client_env(), timeout=HANG, stdin=subprocess.DEVNULL)
+    assert done.returncode == 255 and "cannot write the output: No space left" in done.stderr, done
+
+
+def test_stdout_of_several_closed_early(booted):
+    done = subprocess.run(["bash", "-c", f"{BUILD}/cijqemuctl exec 't*' -- yes | head -n 1; exit ${{PIPESTATUS[0]}}"],
+                          text=True, capture_output=True, env=booted.client_env(), timeout=HANG)
+    assert (done.stdout, done.stderr, done.returncode) == ("tiny: y\n", "", 141)
+
+
+def test_input_that_cannot_be_read(booted):
+    """What came before is no whole; only a terminal or nohup's file is at its end then."""
+    folder = os.open("/", os.O_RDONLY)
+    done = subprocess.run([BUILD / "cijqemuctl", "exec", "tiny", "--", "cat"], stdin=folder, capture_output=True,
+                          text=True, env=booted.client_env(), timeout=HANG)
+    os.close(folder)
+    assert done.returncode == 255 and "cannot read the input: Is a directory" in done.stderr, done
+    with open("/dev/null", "w") as unreadable:
+        done = subprocess.run([BUILD / "cijqemuctl", "exec", "tiny", "--", "cat; echo end"], stdin=unreadable,
+                              capture_output=True, text=True, env=booted.client_env(), timeout=HANG)
+    assert (done.stdout, done.stderr, done.returncode) == ("end\n", "", 0)
+
+
 def test_words_arrive_as_they_are(booted):
     words = ["a b", "*", "$HOME", "'", '"', "", "\\", "new\nline", "-n"]
     done = booted.ctl("exec", "tiny", "--", "printf", "%s|", *words)
