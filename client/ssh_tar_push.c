@@ -22,7 +22,8 @@
 /* Folders whose times are set by name: a command line has an end. */
 #define TIMES_MAX 200
 
-#define END_MARK ".cijqemu-end"
+#define END_MARK  ".cijqemu-end"
+#define FAIL_MARK ".cijqemu-failed"
 
 /* Text that grows: the script. */
 struct text {
@@ -90,14 +91,18 @@ add_move(struct text *t, const char *base, bool is_folder)
 			name, name, name, name);
 		return;
 	}
-	/* Into a folder that is there: what is in it stays, files are replaced one by one. */
+	/*
+	 * Into a folder that is there: what is in it stays, files are replaced one by one. A folder
+	 * that is new in it is moved as a whole, with its mode and time.
+	 */
 	add(t,
-		"if [ -d %s ]; then (cd \"$t\" && find %s -type d -exec sh -c '"
-		"for d do mkdir -p \"../$d\" || exit 1; done' sh {} + && "
+		"if [ -d %s ]; then (cd \"$t\" && find %s -type d ! -exec test -d ../{} \\; "
+		"\\( -exec mv {} ../{} \\; -o -exec touch " FAIL_MARK " \\; \\) -prune && "
 		"find %s ! -type d -exec sh -c '"
 		"for f do if [ -d \"../$f\" ] && [ ! -L \"../$f\" ]; then "
 		"echo \"$f: there is a folder of that name\" >&2; exit 1; fi; "
-		"mv -f \"$f\" \"../$f\" || exit 1; done' sh {} +) || r=1\n"
+		"mv -f \"$f\" \"../$f\" || exit 1; done' sh {} + && [ ! -e " FAIL_MARK
+		" ]) || r=1\n"
 		"elif [ -e %s ]; then echo %s: is no folder >&2; r=1\n"
 		"else mv \"$t\"/%s %s || r=1; fi\n",
 		name, name, name, name, name, name, name);

@@ -165,6 +165,29 @@ def test_destination_rules(guest, tmp_path):
     assert no_parts(out)
 
 
+def test_into_a_folder_that_is_there(guest, tmp_path):
+    """What is there stays; folders that are new have their own modes and times, as files have."""
+    src = tree(tmp_path / "src")
+    (src / "private").mkdir(mode=0o700)
+    (src / "both").mkdir()
+    (src / "both/new").mkdir(mode=0o750)
+    (src / "both/new/f").write_text("f")
+    os.utime(src / "both/new", (1400000000, 1400000000))
+    (src / "clash").mkdir()
+    (src / "clash/in").write_text("in")
+    guest.ctl("exec", "tiny", "--", "rm -rf t; mkdir -p t/src/both; echo kept >t/src/both/kept; echo kept >t/src/clash")
+    assert "clash" in guest.ctl("push", "tiny", "-r", src, "t", code=1).stderr
+    there = guest.ctl("exec", "tiny", "--", "cd t/src && cat both/kept clash && ls -a ..").stdout
+    assert there.split() == ["kept", "kept", ".", "..", "src"]
+    guest.ctl("exec", "tiny", "--", "rm -rf t; mkdir -p t/src/both")
+    guest.ctl("push", "tiny", "-r", f"{src}/.", "t/src")
+    guest.ctl("pull", "tiny", "-r", "t/src", tmp_path / "back")
+    for path in (src, tmp_path / "back"):
+        os.utime(path / "both", (0, 0))  # the folder that was there
+        os.utime(path, (0, 0))
+    same(src, tmp_path / "back")
+
+
 def test_devices_are_written_to(guest, tmp_path):
     (tmp_path / "a").write_text("to the void")
     guest.ctl("push", "tiny", tmp_path / "a", "/dev/null")
