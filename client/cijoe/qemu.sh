@@ -32,13 +32,22 @@ _cij_guest() {
 	fi
 }
 
-# Whether SSH_HOST and SSH_PORT are those of the guest, or none are set.
+# Whether SSH_HOST and SSH_PORT are those of the guest, or none are set: CIJOE reached a guest of
+# another machine by that machine's name.
 _cij_ssh_is_guest() {
 	[ -n "${QEMU_GUEST_NAME:-}" ] || return 1
 	case ${SSH_HOST:-localhost} in
-	localhost | 127.* | ::1) return 0 ;;
+	localhost | 127.* | ::1 | "${QEMU_HOST:-localhost}" | "$(uname -n)") return 0 ;;
 	*) return 1 ;;
 	esac
+}
+
+# Whether there is anything that SSH could reach.
+_cij_ssh_has_target() {
+	if [ -z "${SSH_HOST:-}" ]; then
+		_cij_say err "neither QEMU_GUEST_NAME nor SSH_HOST is set: source a target_env.sh first"
+		return 64
+	fi
 }
 
 # SSH_HOST, SSH_PORT and SSH_USER, and what is not set yet of the others.
@@ -206,6 +215,7 @@ _cij_ssh_shell() {
 	if _cij_ssh_is_guest; then
 		"$CIJQEMUCTL" shell "$QEMU_GUEST_NAME" "$@"
 	else
+		_cij_ssh_has_target || return
 		ssh -p "${SSH_PORT:-22}" "$(_cij_ssh_target)" "$@"
 	fi
 }
@@ -214,6 +224,7 @@ _cij_ssh_cmd() {
 	if _cij_ssh_is_guest; then
 		"$CIJQEMUCTL" exec "$QEMU_GUEST_NAME" -- "$*"
 	else
+		_cij_ssh_has_target || return
 		ssh -p "${SSH_PORT:-22}" "$(_cij_ssh_target)" "$*"
 	fi
 }
@@ -226,6 +237,7 @@ _cij_ssh_push() {
 	if _cij_ssh_is_guest; then
 		"$CIJQEMUCTL" push "$QEMU_GUEST_NAME" -r -- "$1" "$2"
 	else
+		_cij_ssh_has_target || return
 		scp -r -P "${SSH_PORT:-22}" -- "$1" "$(_cij_ssh_target):$2"
 	fi
 }
@@ -234,6 +246,7 @@ _cij_ssh_pull() {
 	if _cij_ssh_is_guest; then
 		"$CIJQEMUCTL" pull "$QEMU_GUEST_NAME" -r -- "$1" "$2"
 	else
+		_cij_ssh_has_target || return
 		scp -r -P "${SSH_PORT:-22}" -- "$(_cij_ssh_target):$1" "$2"
 	fi
 }
@@ -246,7 +259,7 @@ _cij_name_functions() {
 		name=${module#*_}
 		module=${module%%_*}
 		case $function in
-		_cij_ssh_is_guest | _cij_ssh_target) continue ;;
+		_cij_ssh_is_guest | _cij_ssh_has_target | _cij_ssh_target) continue ;;
 		esac
 		eval "$module::$name() { $function \"\$@\"; }; $module.$name() { $function \"\$@\"; }"
 	done

@@ -6,11 +6,13 @@
 source "${CIJQEMU_CIJOE:-$(dirname "$(realpath "${BASH_SOURCE[0]}")")}/qemu.sh"
 
 hook::qemu_enter() {
-	local timeout=${QEMU_ENTER_TIMEOUT:-300}
-	qemu::run || return
-	"$CIJQEMUCTL" --timeout "$timeout" wait "$QEMU_GUEST_NAME" --for ssh || return
-	qemu::env
+	qemu::run --timeout "${QEMU_ENTER_TIMEOUT:-300}" --wait=ssh
 }
 
 hook::qemu_enter
-exit $?
+hook_code=$?
+# Who sources it goes on, with what it has set.
+if [ "${BASH_SOURCE[0]}" != "$0" ]; then
+	return "$hook_code"
+fi
+exit "$hook_code"

@@ -10,4 +10,9 @@ hook::qemu_exit() {
 }
 
 hook::qemu_exit
-exit $?
+hook_code=$?
+# Who sources it goes on, with what it has set.
+if [ "${BASH_SOURCE[0]}" != "$0" ]; then
+	return "$hook_code"
+fi
+exit "$hook_code"

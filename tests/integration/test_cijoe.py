@@ -152,6 +152,30 @@ exit 0
         "ssh|-p|22|lab7|id|", "ssh|-p|22|board|id|"]
 
 
+def test_guest_of_another_machine(daemon, tmp_path):
+    """CIJOE had SSH_HOST=$QEMU_HOST then; a guest's port is open to its own machine alone, cijqemuctl gets there."""
+    (tmp_path / "ctl").write_text('#!/bin/sh\nprintf "%s|" "$@"; echo\n')
+    (tmp_path / "ctl").chmod(0o755)
+    script = """
+source "$CIJOE/qemu.sh"
+export QEMU_GUEST_NAME=emujoe QEMU_HOST=lab7 SSH_HOST=lab7 SSH_USER=root SSH_PORT=2022
+ssh::cmd 'nvme list'
+ssh.push a b
+"""
+    out = bash(daemon, script, env={"CIJQEMUCTL": str(tmp_path / "ctl")}).stdout
+    assert out.splitlines() == ["exec|emujoe|--|nvme list|", "push|emujoe|-r|--|a|b|"]
+
+
+def test_nothing_to_reach(daemon):
+    """No guest, no SSH_HOST: told, and under 'set -u' the shell lives on."""
+    script = """
+source "$CIJOE/qemu.sh"
+unset QEMU_GUEST_NAME SSH_HOST
+for f in shell cmd cmd_output push pull; do code=0; ssh::$f a b || code=$?; [ $code = 64 ] || exit 90; done
+"""
+    assert "SSH_HOST is set" in bash(daemon, script).stderr
+
+
 def walk_through():
     """The commands of README's section on CIJOE, block by block, as printed."""
     text = (ROOT / "README.md").read_text()
@@ -211,7 +235,16 @@ def test_hooks(daemon, tiny):
     env = {"QEMU_GUEST_NAME": "emujoe"}
     bash(daemon, '"$CIJOE/qemu_enter.sh"', env=env)
     assert daemon.show("emujoe")["ready"]
-    bash(daemon, 'source "$CIJOE/qemu_exit.sh"', env=env)
+    # Sourced, they leave the shell that did it alone, and what they know in it.
+    script = """
+source "$CIJOE/qemu_enter.sh" || exit 90
+[ "$SSH_PORT" = "$("$CIJQEMUCTL" env emujoe | sed -n 's/^export SSH_PORT=//p')" ] || exit 91
+ssh::cmd true || exit 92
+source "$CIJOE/qemu_exit.sh" || exit 93
+QEMU_GUEST_NAME= source "$CIJOE/qemu_enter.sh"
+exit $?
+"""
+    bash(daemon, script, env=env, code=64)
     assert daemon.show("emujoe")["state"] == "stopped"
 
 
