@@ -429,10 +429,13 @@ console_run(
 {
 	bool whole = json_object_is_type(from, json_type_string) &&
 		     strcmp(json_object_get_string(from), "start") == 0;
+	int64_t byte = json_object_is_type(from, json_type_int) ? json_object_get_int64(from) : -1;
 	enum step step = STEP_ON;
 
 	if (stream_attach(&c->s, from, run, call_deadline(c->call, ATTACH_SECONDS), err) < 0)
 		return -1;
+	if (byte >= 0)
+		stream_tell_skipped(&c->s, byte);
 	if (whole)
 		stream_tell_missing(&c->s);
 	else if (c->s.incomplete_now)

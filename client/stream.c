@@ -217,6 +217,14 @@ stream_wait(struct stream *s, int64_t deadline)
 	return n != 0;
 }
 
+void
+stream_tell_skipped(const struct stream *s, int64_t from)
+{
+	if (s->offset > from)
+		out_note("%lld bytes are gone from the log (log.limit)",
+			(long long)(s->offset - from));
+}
+
 static int
 attach_here(struct stream *s, struct cij_error *err)
 {
@@ -225,9 +233,7 @@ attach_here(struct stream *s, struct cij_error *err)
 	if (stream_attach(s, json_object_new_int64(was), json_object_new_int64(run),
 		    clock_deadline(ATTACH_SECONDS), err) < 0)
 		return -1;
-	if (s->offset > was)
-		out_note("%lld bytes are gone from the log (log.limit)",
-			(long long)(s->offset - was));
+	stream_tell_skipped(s, was);
 	return 0;
 }
 

@@ -66,6 +66,8 @@ int stream_attach(struct stream *stream, struct json_object *from, struct json_o
 /* Tells on stderr what is missing in the log: because the disk was full; or also at its head. */
 void stream_tell_incomplete(const struct stream *stream);
 void stream_tell_missing(const struct stream *stream);
+/* Tells how many bytes are gone between byte @from, which was asked for, and where it began. */
+void stream_tell_skipped(const struct stream *stream, int64_t from);
 
 /* Takes in what events there are; stream_read() and stream_wait() do it too. */
 void stream_take_events(struct stream *stream);

@@ -262,6 +262,11 @@ def test_log_is_bounded_by_holes(daemon, fake):
     assert b"the first %d bytes are gone from the log (log.limit)" % head in done.stderr
     assert done.stdout == log.read_bytes()[head:]
     assert b"\0" not in done.stdout
+    # A byte that has gone, and one that is there.
+    for asked, told in ((5, b"%d bytes are gone from the log (log.limit)\n" % (head - 5)), (head + 1, b"")):
+        seen = daemon.ctl("console", "f", "--from", str(asked), text=False, input=b"x")
+        assert (seen.stdout[:1000], seen.stderr) == (log.read_bytes()[max(head, asked):][:1000], told)
+    done = daemon.ctl("logs", "f", text=False)
     # The next daemon knows, too; and it goes on.
     daemon.restart(signal.SIGKILL)
     assert daemon.ctl("logs", "f", text=False).stdout == done.stdout
