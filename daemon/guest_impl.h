@@ -26,8 +26,12 @@ enum { FD_STDIN, FD_STDOUT, FD_STDERR, FD_QMP, FD_QMP_NAME, FD_COUNT };
 
 /* A guest that resets so often, each time within so many seconds, is in a loop: a triple fault, a
  * panic that reboots. SSH that answers in between ends it. */
-#define GUEST_LOOP_RESETS 5
+#define GUEST_LOOP_RESETS 3
 #define GUEST_LOOP_SECONDS 60
+
+/* Resets within this are one: SeaBIOS, started by a soft one, asks for a hard one, once or twice.
+ * No kernel comes up and falls in less. */
+#define GUEST_RESET_SECONDS 2
 
 /* console.sock, qmp.sock, hmp.sock */
 #define GUEST_SOCKETS 3

@@ -170,6 +170,8 @@ count_reset(struct guest *guest)
 {
 	double now = clock_mono();
 
+	if (guest->reset_at > 0 && now - guest->reset_at < GUEST_RESET_SECONDS)
+		return;
 	guest->resets++;
 	guest->quick_resets = now - guest->reset_at <= GUEST_LOOP_SECONDS ? guest->quick_resets + 1
 									  : 1;
