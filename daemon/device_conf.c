@@ -148,12 +148,10 @@ does_not_belong(const struct device_conf *d, const char *name, const char *path,
 }
 
 /* Numbers and members that belong to another type; the defaults of this one. */
-static bool
+static void
 fill(struct device_conf *d, struct json_object *json, const char *path,
 	struct cij_problems *problems)
 {
-	size_t before = problems->n;
-
 	for (size_t i = 0; i < cij_array_size(device_numbers); i++) {
 		int64_t *value = (int64_t *)((char *)d + device_numbers[i].offset);
 
@@ -170,23 +168,22 @@ fill(struct device_conf *d, struct json_object *json, const char *path,
 		d->early_reset = true;
 	if (d->type == DEVICE_ZNS && d->zone_capacity == CIJ_UNSET)
 		d->zone_capacity = d->zone_size;
-	return problems->n == before;
 }
 
 void
 device_conf_check(struct device_conf *d, struct json_object *json, const char *path,
 	struct cij_problems *problems)
 {
+	bool sound = !cij_problems_below(problems, path);
 	size_t before;
 
 	if (d->id)
 		check_id(d->id, path, problems);
-	if (!fill(d, json, path, problems))
-		return;
 	before = problems->n;
+	fill(d, json, path, problems);
 	geometry_check(d, path, problems);
 	/* Addresses mean something within a geometry that does. */
-	if (d->type == DEVICE_OCSSD && problems->n == before)
+	if (d->type == DEVICE_OCSSD && sound && problems->n == before)
 		inject_check(d, path, problems);
 }
 

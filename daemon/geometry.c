@@ -33,6 +33,16 @@ add(struct cij_problems *problems, const char *path, const char *name, const cha
 	cij_problems_add(problems, full, "%s", text);
 }
 
+/* Whether nothing is said against a number by itself: else what it is compared with is not judged.
+ */
+static bool
+sound(const struct cij_problems *problems, const char *path, const char *name)
+{
+	_cleanup_free_ char *full = str_printf("%s.%s", path, name);
+
+	return !cij_problems_below(problems, full);
+}
+
 /* Bits to count to @n - 1. */
 static int
 bits_for(int64_t n)
@@ -69,35 +79,41 @@ total_bytes(const struct device_conf *d, int64_t *bytes)
 static void
 check_ocssd(const struct device_conf *d, const char *path, struct cij_problems *problems)
 {
+	bool ws_min = sound(problems, path, "ws_min"), ws_opt = sound(problems, path, "ws_opt"),
+	     num_sec = sound(problems, path, "num_sec"),
+	     sec_size = sound(problems, path, "sec_size"), mdts = sound(problems, path, "mdts"),
+	     all = !cij_problems_below(problems, path);
 	int64_t bytes, least;
 	int bits = geometry_address_bits(d);
 
 	/* NVMe 1.3, LBADS: a block's size is given as a power of two */
-	if (d->sec_size & (d->sec_size - 1))
+	if (sec_size && (d->sec_size & (d->sec_size - 1)))
 		add(problems, path, "sec_size", "is %lld: not a power of two",
 			(long long)d->sec_size);
 	/* OCSSD 2.0 section 2.1, write data requirements: WS_OPT is a multiple of WS_MIN */
-	if (d->ws_opt % d->ws_min)
+	if (ws_opt && ws_min && d->ws_opt % d->ws_min)
 		add(problems, path, "ws_opt", "is %lld: not a multiple of ws_min, %lld",
 			(long long)d->ws_opt, (long long)d->ws_min);
 	/* A write does not leave its chunk (section 3, write): larger units could never be met. */
-	if (d->ws_min > d->num_sec)
+	if (ws_min && num_sec && d->ws_min > d->num_sec)
 		add(problems, path, "ws_min", "is %lld: more than the %lld blocks of a chunk",
 			(long long)d->ws_min, (long long)d->num_sec);
-	else if (d->ws_opt > d->num_sec)
+	else if (ws_opt && num_sec && d->ws_opt > d->num_sec)
 		add(problems, path, "ws_opt", "is %lld: more than the %lld blocks of a chunk",
 			(long long)d->ws_opt, (long long)d->num_sec);
-	if (d->mw_cunits > d->num_sec)
+	if (num_sec && sound(problems, path, "mw_cunits") && d->mw_cunits > d->num_sec)
 		add(problems, path, "mw_cunits", "is %lld: more than the %lld blocks of a chunk",
 			(long long)d->mw_cunits, (long long)d->num_sec);
 	/* One write of ws_min must fit a transfer, or nothing could be written at all. */
-	if (d->mdts > 0 && d->mdts <= MDTS_MAX &&
+	if (ws_min && sec_size && mdts && d->mdts > 0 && d->mdts <= MDTS_MAX &&
 		!__builtin_mul_overflow(d->ws_min, d->sec_size, &least) &&
 		least > (NVME_PAGE << d->mdts))
 		add(problems, path, "ws_min",
 			"is %lld blocks: more than mdts %lld lets through in one transfer, %lld",
 			(long long)d->ws_min, (long long)d->mdts,
 			(long long)((NVME_PAGE << d->mdts) / d->sec_size));
+	if (!all)
+		return;
 	if (bits > ADDRESS_BITS_MAX)
 		cij_problems_add(problems, path,
 			"has a geometry that needs %d address bits: "
@@ -128,20 +144,24 @@ check_zone_limit(int64_t limit, int64_t zones, const char *name, const char *pat
 static void
 check_zns(const struct device_conf *d, const char *path, struct cij_problems *problems)
 {
+	bool zone_size = sound(problems, path, "zone_size");
 	int64_t zones = d->size / d->zone_size;
 
 	check_whole_blocks(d->zone_size, "zone_size", path, problems);
-	check_whole_blocks(d->zone_capacity, "zone_capacity", path, problems);
-	if (d->zone_capacity > d->zone_size)
+	if (d->zone_capacity != d->zone_size)
+		check_whole_blocks(d->zone_capacity, "zone_capacity", path, problems);
+	if (zone_size && d->zone_capacity > d->zone_size)
 		add(problems, path, "zone_capacity", "is over zone_size");
+	if (d->max_open && d->max_active && d->max_open > d->max_active)
+		add(problems, path, "max_open", "is over max_active");
+	if (!zone_size || !sound(problems, path, "size"))
+		return;
 	if (zones == 0 || d->size % d->zone_size) {
 		add(problems, path, "size", "is not a multiple of zone_size");
 		return;
 	}
 	check_zone_limit(d->max_open, zones, "max_open", path, problems);
 	check_zone_limit(d->max_active, zones, "max_active", path, problems);
-	if (d->max_open && d->max_active && d->max_open > d->max_active)
-		add(problems, path, "max_open", "is over max_active");
 }
 
 void

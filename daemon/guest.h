@@ -205,10 +205,15 @@ int guest_config_write(struct guest *guest, struct json_object *config, struct c
 /* Changes it by dotted keys, see guest_conf_apply(); what runs is left alone. 0, or -1. */
 int guest_config_change(struct guest *guest, struct json_object *changes, struct cij_error *err);
 /*
+ * The QEMU that the definition on disk asks for, whatever else is wrong with it; on the heap. NULL:
+ * there is none, or the definition does not say (err->class CIJ_E_NONE).
+ */
+char *guest_qemu_on_disk(struct guest *guest, struct cij_error *err);
+/*
  * All that is wrong with the guest as it stands on disk, and what the QEMU at @qemu cannot do for
- * it, where @caps are known.
+ * it, where @caps are known, or @why there is none; either may be NULL.
  */
 void guest_problems(struct guest *guest, const char *qemu, const struct qemu_caps *caps,
-	struct cij_problems *problems);
+	const struct cij_error *why, struct cij_problems *problems);
 
 #endif

@@ -121,18 +121,7 @@ init_guest(void *obj)
 
 const struct cij_table guest_conf_table = CIJ_TABLE(guest_fields, struct guest_conf, init_guest);
 
-static bool
-has_problem_below(const struct cij_problems *problems, const char *path)
-{
-	size_t n = strlen(path);
-
-	for (size_t i = 0; i < problems->n; i++)
-		if (strncmp(problems->items[i].path, path, n) == 0)
-			return true;
-	return false;
-}
-
-/* What the table cannot say, of each drive that it has nothing to say against. */
+/* What the table cannot say, of each drive whose type is known. */
 static void
 check_devices(struct guest_conf *conf, struct json_object *json, struct cij_problems *problems)
 {
@@ -140,11 +129,13 @@ check_devices(struct guest_conf *conf, struct json_object *json, struct cij_prob
 	struct json_object *array = cij_json_get(json, "devices");
 
 	for (size_t i = 0; i < conf->devices.n; i++) {
-		_cleanup_free_ char *path = str_printf("devices[%zu]", i);
+		struct json_object *device = json_object_array_get_idx(array, i);
+		_cleanup_free_ char *path = str_printf("devices[%zu]", i),
+				    *type = str_printf("%s.type", path);
 
-		if (!has_problem_below(problems, path))
-			device_conf_check(
-				&devices[i], json_object_array_get_idx(array, i), path, problems);
+		if (json_object_is_type(device, json_type_object) &&
+			!cij_problems_below(problems, type))
+			device_conf_check(&devices[i], device, path, problems);
 		for (size_t k = 0; k < i; k++)
 			if (devices[i].id && devices[k].id &&
 				strcmp(devices[i].id, devices[k].id) == 0)

@@ -205,15 +205,6 @@ find_files(const struct guest *guest, const struct guest_conf *conf, struct gues
 		"boot.image or kernel.image");
 }
 
-static bool
-has_problem_with(const struct cij_problems *problems, const char *key)
-{
-	for (size_t i = 0; i < problems->n; i++)
-		if (strncmp(problems->items[i].path, key, strlen(key)) == 0)
-			return true;
-	return false;
-}
-
 /* The definition @json with the folder as it is. As the owner. */
 static void
 define(const struct guest *guest, struct json_object *json, struct guest_conf *conf,
@@ -221,7 +212,7 @@ define(const struct guest *guest, struct json_object *json, struct guest_conf *c
 {
 	guest_conf_decode(conf, json, problems);
 	/* What is wrong elsewhere hides nothing here. */
-	if (!has_problem_with(problems, "boot") && !has_problem_with(problems, "kernel"))
+	if (!cij_problems_below(problems, "boot") && !cij_problems_below(problems, "kernel"))
 		find_files(guest, conf, files, problems);
 }
 
@@ -263,10 +254,12 @@ check_devices(const struct guest *guest, const struct guest_conf *conf, const ch
 	for (size_t i = 0; i < conf->devices.n; i++) {
 		_cleanup_free_ char *path = str_printf("devices[%zu]", i);
 
-		if (has_problem_with(problems, path))
+		if (cij_problems_below(problems, path))
 			continue;
 		check_inject_files(guest, &devices[i], i, problems);
-		if (!caps || dialect_check(caps, &devices[i], qemu, &format, &err) == 0)
+		if (!caps || (dialect_check(caps, &devices[i], qemu, &format, &err) == 0 &&
+				     image_check(guest->dir_fd, guest->name, &devices[i], format,
+					     &err) == 0))
 			continue;
 		cij_problems_add(problems, path, "%s", err.desc);
 		if (*err.hint)
@@ -481,9 +474,47 @@ guest_config_change(struct guest *guest, struct json_object *changes, struct cij
 	return 0;
 }
 
+/* What the definition asks of QEMU: @why there is none that works, where @caps are NULL. */
+static void
+check_qemu(const struct guest_conf *conf, const struct qemu_caps *caps, const struct cij_error *why,
+	struct cij_problems *problems)
+{
+	if (why && !cij_problems_below(problems, "qemu_home")) {
+		cij_problems_add(problems, conf->qemu_home ? "qemu_home" : "", "%s", why->desc);
+		if (*why->hint)
+			cij_problems_hint(problems, "%s", why->hint);
+	}
+	if (caps && conf->accel == ACCEL_KVM && !caps->kvm) {
+		cij_problems_add(problems, "accel", "is kvm, but %s", caps->kvm_why);
+		cij_problems_hint(problems, "set accel to auto or tcg");
+	}
+}
+
+char *
+guest_qemu_on_disk(struct guest *guest, struct cij_error *err)
+{
+	_cleanup_problems_ struct cij_problems problems = {0};
+	_cleanup_json_ struct json_object *json = NULL;
+	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
+	struct guest_conf conf;
+	struct stat st;
+	char *qemu = NULL;
+
+	err->class = CIJ_E_NONE;
+	if (guest->dir_fd < 0 || read_json(guest, &json, &st, err) < 0) {
+		err->class = CIJ_E_NONE; /* guest_problems() tells that */
+		return NULL;
+	}
+	guest_conf_decode(&conf, json, &problems);
+	if (!cij_problems_below(&problems, "qemu_home"))
+		qemu = probe_find_qemu(conf.qemu_home, guest->sv->conf->qemu_home, err);
+	guest_conf_clear(&conf);
+	return qemu;
+}
+
 void
 guest_problems(struct guest *guest, const char *qemu, const struct qemu_caps *caps,
-	struct cij_problems *problems)
+	const struct cij_error *why, struct cij_problems *problems)
 {
 	_cleanup_json_ struct json_object *json = NULL;
 	_cleanup_as_owner_ struct as_owner as = as_owner_begin(guest->uid, guest->gid);
@@ -502,6 +533,7 @@ guest_problems(struct guest *guest, const char *qemu, const struct qemu_caps *ca
 	}
 	define(guest, json, &conf, &files, problems);
 	check_devices(guest, &conf, qemu, caps, problems);
+	check_qemu(&conf, caps, why, problems);
 	guest_conf_clear(&conf);
 	guest_files_clear(&files);
 }

@@ -118,13 +118,16 @@ check_unrecorded(const struct image_job *job, const struct device_conf *d, const
 		job->spec.guest, d->id);
 }
 
-/* The image that is there must be the drive's. 1 it is, 0 there is none, -1. As the owner. */
+/*
+ * The image that is there must be the drive's. 1 it is, and whether that is @recorded (else @is is
+ * what to record); 0 there is none; -1. As the owner.
+ */
 static int
-check_existing(const struct image_job *job, const struct device_conf *d, const char *file,
-	struct cij_error *err)
+compare_existing(const struct image_job *job, const struct device_conf *d, const char *file,
+	struct geometry *is, bool *recorded, struct cij_error *err)
 {
 	char is_text[GEOMETRY_TEXT_MAX], want_text[GEOMETRY_TEXT_MAX];
-	struct geometry is, want;
+	struct geometry want;
 	struct stat st;
 	int known;
 
@@ -137,15 +140,40 @@ check_existing(const struct image_job *job, const struct device_conf *d, const c
 	if (!S_ISREG(st.st_mode))
 		return cij_error_set(
 			err, CIJ_E_BAD_CONFIG, "drive '%s': '%s' is no regular file", d->id, file);
-	known = image_record_read(job->spec.dir_fd, d->id, file, &st, &is, err);
-	if (known < 0 || (known == 0 && check_unrecorded(job, d, file, &st, &is, err) < 0))
+	known = image_record_read(job->spec.dir_fd, d->id, file, &st, is, err);
+	if (known < 0 || (known == 0 && check_unrecorded(job, d, file, &st, is, err) < 0))
 		return -1;
 	geometry_of(d, job->format, &want);
-	if (!geometry_matches(&is, &want, is_text, want_text, sizeof(is_text)))
+	if (!geometry_matches(is, &want, is_text, want_text, sizeof(is_text)))
 		return mismatch(job, d, file, is_text, want_text, err);
-	if (known == 0 && image_record_write(job->spec.dir_fd, d->id, &is) < 0)
-		return cannot_make(file, errno, err);
+	*recorded = known;
 	return 1;
+}
+
+/* The same, and it is recorded from now on. */
+static int
+check_existing(const struct image_job *job, const struct device_conf *d, const char *file,
+	struct cij_error *err)
+{
+	struct geometry is;
+	bool recorded = true;
+	int there = compare_existing(job, d, file, &is, &recorded, err);
+
+	if (!recorded && image_record_write(job->spec.dir_fd, d->id, &is) < 0)
+		return cannot_make(file, errno, err);
+	return there;
+}
+
+int
+image_check(int dir_fd, const char *guest, const struct device_conf *d, enum image_format format,
+	struct cij_error *err)
+{
+	struct image_job job = {.spec = {.dir_fd = dir_fd, .guest = guest}, .format = format};
+	_cleanup_free_ char *file = argv_device_file(d->id);
+	struct geometry is;
+	bool recorded;
+
+	return compare_existing(&job, d, file, &is, &recorded, err) < 0 ? -1 : 0;
 }
 
 /* Room for what is about to be written, and a word where the drive may outgrow the disk. */

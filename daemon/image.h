@@ -20,6 +20,13 @@ struct image_spec {
 	bool anew; /* make images that are there already anew, too */
 };
 
+/*
+ * Whether the image of drive @d in @guest's folder @dir_fd, where there is one, is of the drive's
+ * geometry; nothing is made or written. As the owner. 0, or -1 as the start would fail.
+ */
+int image_check(int dir_fd, const char *guest, const struct device_conf *d,
+	enum image_format format, struct cij_error *err);
+
 struct image_job;
 
 struct image_ops {

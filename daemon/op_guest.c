@@ -230,13 +230,7 @@ reply_problems(struct request *request, const char *qemu, const struct qemu_caps
 	_cleanup_problems_ struct cij_problems problems = {0};
 	struct json_object *reply = json_object_new_object();
 
-	guest_problems(request->guest, qemu, caps, &problems);
-	if (why) {
-		cij_problems_add(&problems,
-			guest_conf(request->guest)->qemu_home ? "qemu_home" : "", "%s", why->desc);
-		if (*why->hint)
-			cij_problems_hint(&problems, "%s", why->hint);
-	}
+	guest_problems(request->guest, qemu, caps, why, &problems);
 	cij_json_add_str(reply, "guest", request->guest_name);
 	cij_json_add_bool(reply, "valid", problems.n == 0);
 	json_object_object_add(reply, "problems", cij_problems_to_json(&problems));
@@ -263,14 +257,12 @@ static void
 guest_validate(struct request *request)
 {
 	struct cij_error err;
-	char *qemu;
+	char *qemu = guest_qemu_on_disk(request->guest, &err);
 
-	if (guest_state(request->guest) == GS_BROKEN)
-		reply_problems(request, NULL, NULL, NULL);
-	else if (guest_find_qemu(request->guest, &qemu, &err) < 0)
-		reply_problems(request, NULL, NULL, &err);
-	else
+	if (qemu)
 		guest_probe(request->guest, qemu, on_validate_caps, question_new(request, qemu));
+	else
+		reply_problems(request, NULL, NULL, err.class == CIJ_E_NONE ? NULL : &err);
 }
 
 const struct op op_guest_validate = {

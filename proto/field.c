@@ -37,6 +37,18 @@ cij_problems_hint(struct cij_problems *problems, const char *fmt, ...)
 	va_end(ap);
 }
 
+bool
+cij_problems_below(const struct cij_problems *problems, const char *path)
+{
+	size_t n = strlen(path);
+
+	for (size_t i = 0; i < problems->n; i++)
+		if (strncmp(problems->items[i].path, path, n) == 0 &&
+			strchr(".[", problems->items[i].path[n])) /* or the end of it */
+			return true;
+	return false;
+}
+
 void
 cij_problems_clear(struct cij_problems *problems)
 {

@@ -85,6 +85,8 @@ void cij_problems_add(struct cij_problems *problems, const char *path, const cha
 /* Sets the hint of the last problem. */
 void cij_problems_hint(struct cij_problems *problems, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+/* Whether there is one with @path or what is below that. */
+bool cij_problems_below(const struct cij_problems *problems, const char *path);
 void cij_problems_clear(struct cij_problems *problems);
 #define _cleanup_problems_ _cleanup_(cij_problems_clear)
 

@@ -104,6 +104,30 @@ def test_broken_definition(daemon, fake, text, words):
     daemon.ctl("start", "good")
 
 
+def test_validate_finds_every_error_at_once(daemon):
+    """What is wrong in one place hides nothing elsewhere: not in the drive itself, nor what QEMU cannot do."""
+    folder = daemon.folder("bad", {
+        "memory": 0, "colour": "red", "boot": {"image": "missing.qcow2"}, "accel": "tcg", "devices": [
+            {"id": "nvme0", "type": "ocssd", "num_grp": 0, "mw_cunits": -1, "ws_min": 3, "ws_opt": 8, "size": "1G"},
+            {"id": "nvme1", "type": "ocssd"},
+            {"id": "nvme2", "type": "zns", "size": 5, "zone_size": "64M", "zone_capacity": "65M", "max_open": 2,
+             "max_active": 1}]})
+    problems = daemon.json("validate", "bad", code=78)[0]["problems"]
+    assert {p["path"] for p in problems} == {
+        "memory", "colour", "boot.image", "devices[0].num_grp", "devices[0].mw_cunits", "devices[0].ws_opt",
+        "devices[0].size", "devices[1]", "devices[2].size", "devices[2].zone_capacity", "devices[2].max_open"}
+    assert "no Open-Channel SSD" in [p["desc"] for p in problems if p["path"] == "devices[1]"][0]
+    (folder / "guest.json").write_text('{"memory": 0, "qemu_home": "/nowhere"}')
+    problems = daemon.json("validate", "bad", code=78)[0]["problems"]
+    assert {p["path"] for p in problems} == {"memory", "qemu_home", ""}
+
+
+def test_validate_knows_where_kvm_does_not_work(daemon, fake):
+    (daemon.folder("g", {**fake.config(), "accel": "kvm"}) / "bzImage").touch()
+    assert "g: accel: is kvm, but KVM: " in daemon.ctl("validate", "g", code=78).stdout
+    daemon.ctl("start", "g", code=1)
+
+
 def test_invalid_utf8_and_nul_in_definition(daemon):
     for i, data in enumerate([b'{"cpu": "\xff\xfe"}', b'{"cpu": "a\x00b"}', b"\x00" * 100, b""]):
         folder = daemon.folder(f"g{i}")
