@@ -207,6 +207,8 @@ trial_failed(struct trial *trial, const char *how)
 			*last ? last : how);
 		return;
 	}
+	if (both->err.class != CIJ_E_NONE) /* we ended it, as the other could not be started */
+		return;
 	file_last_line(trial->log_fd, last, sizeof(last));
 	cij_error_set(&both->err, CIJ_E_QEMU_FAILED, "QEMU '%s' does not work: %s%s%s", both->qemu,
 		*last ? last : "", *last ? ", " : "", how);
@@ -315,11 +317,8 @@ trial_start(struct trial *trial)
 	if (trial_spawn(trial, &err) == 0)
 		return;
 	trial->over = true;
-	if (trial->kvm)
-		snprintf(trial->both->caps.kvm_why, sizeof(trial->both->caps.kvm_why), "%.255s",
-			err.desc);
-	else
-		trial->both->err = err;
+	/* With KVM too: that it does not work would be remembered. */
+	trial->both->err = err;
 	trial_clear(trial);
 	/* The deadline, brought forward, ends what else there is. */
 	set_deadline(trial->both, 0);

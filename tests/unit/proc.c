@@ -1,6 +1,7 @@
 /*
- * daemon/proc, launch and image: processes started, watched, adopted and let go; backing files
- * made. This program stands in for cijqemud, which executes itself with --launch.
+ * daemon/proc, launch, image and probe_trial: processes started, watched, adopted and let go;
+ * backing files made; a QEMU asked. This program stands in for cijqemud, which executes itself with
+ * --launch.
  */
 #include "tests/unit/loop.h"
 
@@ -9,10 +10,12 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "daemon/image.h"
 #include "daemon/launch.h"
+#include "daemon/probe_trial.h"
 #include "daemon/proc.h"
 
 static char *top;
@@ -527,6 +530,65 @@ a_job_that_is_cancelled_is_quiet(void **state)
 	image_job_free(NULL);
 }
 
+/* daemon/probe_trial */
+
+static struct qemu_caps said;
+static struct cij_error trouble;
+
+static void
+on_trials_done(void *arg, const struct qemu_caps *caps, const struct cij_error *err)
+{
+	n_done++;
+	said = caps ? *caps : (struct qemu_caps){0};
+	trouble = *err;
+}
+
+/* Something that greets and has an empty answer to each command. */
+static char *
+make_mute_qemu(void)
+{
+	static const char script[] = "#!/bin/sh\n"
+				     "echo '{\"QMP\": {\"version\": {\"qemu\": {\"major\": 7}}, "
+				     "\"capabilities\": []}}'\n"
+				     "while read -r line; do\n"
+				     "\tid=${line##*\\\"id\\\":}\n"
+				     "\techo \"{\\\"return\\\": [], \\\"id\\\": ${id%%[,\\}]*}}\"\n"
+				     "done\n";
+	_cleanup_close_ int fd = openat(dir, "qemu", O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
+
+	assert_int_equal(write(fd, script, strlen(script)), strlen(script));
+	return str_printf("%s/qemu", top);
+}
+
+/* With ever more room for descriptors: for no run of it, for the one without KVM, for both. */
+static void
+no_room_to_ask_qemu_is_not_qemus_fault(void **state)
+{
+	_cleanup_free_ char *qemu = make_mute_qemu();
+	struct rlimit before, low;
+	int failures = 0;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	low = before;
+	for (low.rlim_cur = (rlim_t)dir + 2; low.rlim_cur < (rlim_t)dir + 64; low.rlim_cur++) {
+		struct trials *trials;
+
+		n_done = 0;
+		setrlimit(RLIMIT_NOFILE, &low);
+		trials = trials_new(loop, qemu, getuid(), getgid(), dir, on_trials_done, NULL);
+		setrlimit(RLIMIT_NOFILE, &before);
+		loop_until(n_done);
+		trials_free(trials);
+		if (*said.version)
+			break;
+		assert_int_equal(trouble.class, CIJ_E_NO_RESOURCES);
+		failures++;
+	}
+	assert_true(failures > 0);
+	assert_string_equal(said.version, "7.0.0");
+	assert_null(strstr(said.kvm_why, "cannot"));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -561,6 +623,7 @@ main(int argc, char **argv)
 		T(an_image_that_is_no_file),
 		T(a_failed_qemu_img_leaves_nothing),
 		T(a_job_that_is_cancelled_is_quiet),
+		T(no_room_to_ask_qemu_is_not_qemus_fault),
 	};
 
 	if (argc > 2 && strcmp(argv[1], "--launch") == 0)
