@@ -248,6 +248,13 @@ sort_beside(struct screen *s, int step)
 	load_sort(&s->load);
 }
 
+/* The key is a carriage return; programs that type send line feeds. */
+static bool
+is_enter(int key)
+{
+	return key == KEY_RETURN || key == KEY_ENTER || key == '\n';
+}
+
 /* A key of the filter's. */
 static void
 type_filter(struct top *t, int key)
@@ -257,7 +264,7 @@ type_filter(struct top *t, int key)
 
 	if (key == KEY_ESCAPE)
 		filter[0] = '\0';
-	if (key == KEY_ESCAPE || key == KEY_RETURN || key == KEY_ENTER)
+	if (key == KEY_ESCAPE || is_enter(key))
 		t->screen.typing = false;
 	else if ((key == KEY_BACKSPACE || key == 127 || key == 8) && len > 0)
 		filter[len - 1] = '\0';
@@ -340,6 +347,7 @@ take_key(struct top *t, int key)
 		load_sort(&s->load);
 		break;
 	case 'c':
+	case '\n':
 	case KEY_RETURN:
 	case KEY_ENTER:
 		show_console(t);

@@ -100,13 +100,14 @@ def test_sorting(guests, top):
     screen.until_shown("by LEASE")
 
 
-def test_filter(guests, top):
+@pytest.mark.parametrize("enter", ["\r", "\n"])  # a terminal's, and what programs send
+def test_filter(guests, top, enter):
     screen = top("-s", "name")
     screen.keys("/PH")
     screen.until(lambda: names(screen) == ["alpha"], "those with the text, in any case")
     screen.keys("\x7f\x7f*m*")
     screen.until(lambda: names(screen) == ["gamma"], "a glob")
-    screen.keys("\r")
+    screen.keys(enter)
     screen.until_shown("'*m*': 1 of 3")
     screen.keys("\x1b")
     screen.until(lambda: len(names(screen)) == 3, "all again")
