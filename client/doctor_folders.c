@@ -47,6 +47,14 @@ doctor_check_caller(struct doctor *doctor)
 	if (cij_json_bool(caller, "admin", false)) {
 		doctor_find(
 			doctor, LEVEL_OK, "access", name, "an admin: may do all to every guest");
+	} else if (cij_json_bool(caller, "read_only", false) &&
+		   cij_json_bool(caller, "in_group", false)) {
+		/* What is wrong with the socket itself is a finding of its own. */
+		doctor_find(doctor, LEVEL_NOTE, "access", name,
+			"may only look: came by the read-only socket, though in group '%s'", group);
+		doctor_fix(doctor,
+			"leave out --socket and CIJQEMU_SOCKET where they name the read-only "
+			"socket, and mend what is told of the other one below");
 	} else if (cij_json_bool(caller, "read_only", false)) {
 		doctor_find(doctor, LEVEL_NOTE, "access", name,
 			"may only look: came by the read-only socket, not being in group '%s'",

@@ -1,5 +1,6 @@
 """'doctor': what is wrong with the machine is found, named, and mended by the command that it prints."""
 
+import grp
 import json
 import os
 import pathlib
@@ -134,6 +135,25 @@ def test_another_users_key_and_groups(lab, fake):
     assert "may only look" in finding["text"] and "usermod -aG cijqemu nobody" in finding["fix"]
     finding = find(findings, "group", "note", "cijqemu")
     assert finding["fix"].startswith("sudo ")
+
+
+@ROOT_ONLY
+def test_a_member_whom_the_socket_does_not_let_in(lab):
+    """Nobody is told to join a group that he is in."""
+    group = next(g for g in grp.getgrall() if g.gr_gid != 0)
+    lab.options += ["--group", group.gr_name]
+    lab.restart()
+    lab.socket.chmod(0o600)
+    tool = lab.base / "cijqemuctl"
+    shutil.copy(BUILD / "cijqemuctl", tool)
+    done = subprocess.run([tool, "--json", "doctor"], capture_output=True, text=True, timeout=HANG, user=30001,
+                          group=30001, extra_groups=[group.gr_gid], env=lab.client_env())
+    findings = json.loads(done.stdout)
+    finding = find(findings, "access", "note", "30001")
+    assert f"though in group '{group.gr_name}'" in finding["text"] and "usermod" not in finding["fix"]
+    finding = find(findings, "socket", "note", lab.socket)
+    mend({"fix": finding["fix"].removeprefix("sudo ")})
+    assert lab.socket.stat().st_mode & 0o777 == 0o660
 
 
 def test_few_descriptors(tmp_path, fake):
