@@ -1,7 +1,9 @@
 /* Whom a guest is shared with: guest.json's "share", changed name by name. */
+#include <ctype.h>
 #include <string.h>
 
 #include "daemon/op.h"
+#include "proto/text.h"
 
 struct share_args {
 	char *guest;
@@ -39,10 +41,15 @@ static int
 check_name(const char *share, struct cij_error *err)
 {
 	const char *name = share[0] == '@' ? share + 1 : share;
+	bool control = false;
+	char clean[64];
 
-	if (*name && !strpbrk(name, ":/@, \t") && !strchr("-+.~", *name))
+	for (const char *c = name; *c && !control; c++)
+		control = iscntrl((unsigned char)*c);
+	if (*name && !control && !strpbrk(name, ":/@, \t") && !strchr("-+.~", *name))
 		return 0;
-	cij_error_set(err, CIJ_E_BAD_REQUEST, "'%s' names no user or group", share);
+	cij_error_set(err, CIJ_E_BAD_REQUEST, "'%s' names no user or group",
+		cij_text_clean(share, clean, sizeof(clean)));
 	return cij_error_hint(err, "a user is 'anna', a group '@storage'");
 }
 

@@ -238,6 +238,15 @@ def test_share_lets_in_and_shuts_out(lab):
     assert json.loads((lab.guests / "g/guest.json").read_text())["share"] == [str(SHARED.uid)]
 
 
+@pytest.mark.parametrize("name", ["", "@", "a b", "a:b", "-a", "a\x1b[31m", "@a\nb", "a\x7f"])
+def test_a_name_that_no_account_can_have(lab, name):
+    lab.folder_of(OWNER, "g", lab.fake.config())
+    with lab.connect_as(OWNER) as c:
+        reply = c.ask("guest-share", guest="g", add=[name])
+    assert reply["error"]["class"] == "BadRequest" and "names no user or group" in reply["error"]["desc"]
+    assert not any(c < " " or c == "\x7f" for c in reply["error"]["desc"])
+
+
 def test_share_by_name(lab):
     lab.folder_of(OWNER, "g", lab.fake.config(share=["nobody", "@bin"]))
     from lab import User
