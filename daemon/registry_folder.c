@@ -156,6 +156,7 @@ registry_create(struct registry *registry, const char *name, const struct peer *
 	_cleanup_free_ char *hidden = hidden_name(name, "new");
 	_cleanup_problems_ struct cij_problems problems = {0};
 	int guests = registry->sv->guests_fd;
+	struct cij_error ignored;
 	struct guest_conf conf;
 	struct stat st;
 	int bad;
@@ -169,6 +170,13 @@ registry_create(struct registry *registry, const char *name, const struct peer *
 	if (fstatat(guests, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
 		cij_error_set(err, CIJ_E_GUEST_EXISTS, "there is a guest '%s' already", name);
 		cij_error_hint(err, "'cijqemuctl set %s …' changes it", name);
+		return NULL;
+	}
+	registry_scan(registry); /* one that was renamed has its new name */
+	if (registry_find(registry, name, &ignored)) {
+		cij_error_set(err, CIJ_E_GUEST_EXISTS,
+			"guest '%s' still runs, though its folder was renamed or removed", name);
+		cij_error_hint(err, "once it has ended, the name is free");
 		return NULL;
 	}
 	if (make_folder(registry, hidden, owner, config, err) < 0) {

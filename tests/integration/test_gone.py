@@ -24,6 +24,21 @@ def test_host_down_of_a_guest_without_folder(daemon, fake):
     assert daemon.stop() == 0
 
 
+def test_the_name_of_a_guest_that_runs_is_not_given_away(daemon, fake):
+    """Nobody is told to have created what is somebody else's guest; one that was renamed gives its name back."""
+    daemon.folder("a", fake.config())
+    daemon.ctl("start", "a")
+    (daemon.guests / "a").rename(daemon.guests / "b")
+    daemon.ctl("create", "a", "--kernel", fake.home / "bzImage")
+    shutil.rmtree(daemon.guests / "b")
+    done = daemon.ctl("create", "b", "--kernel", fake.home / "bzImage", code=65)
+    assert "'b' still runs, though its folder was renamed or removed" in done.stderr
+    assert not (daemon.guests / "b").exists()
+    daemon.ctl("kill", "b")
+    daemon.ctl("create", "b", "--kernel", fake.home / "bzImage")
+    assert [(g["guest"], g["state"]) for g in daemon.json("list")] == [("a", "stopped"), ("b", "stopped")]
+
+
 def test_lease_with_reset_of_a_guest_without_folder(daemon, fake):
     daemon.folder("a", fake.config(devices=[{"id": "d0", "type": "nvme", "size": "1M"}]))
     daemon.ctl("start", "a")
