@@ -330,8 +330,9 @@ static int
 read_host(struct call *call, struct cij_error *err)
 {
 	const char *host = getenv("QEMU_HOST"), *user = getenv("QEMU_HOST_USER");
-	const char *port = getenv("QEMU_HOST_PORT");
+	const char *port = getenv("QEMU_HOST_PORT"), *colon = host ? strchr(host, ':') : NULL;
 	static char text[1024]; /* as long-lived as the environment that it stands for */
+	bool bare; /* an IPv6 address that the port would become a part of */
 
 	if (call_has(call, "host")) {
 		call->host = call_value(call, "host");
@@ -343,8 +344,9 @@ read_host(struct call *call, struct cij_error *err)
 		user = "";
 	if (strchr(host, ',') || !port)
 		port = "";
-	if ((size_t)snprintf(text, sizeof(text), "%s%s%s%s%s", user, *user ? "@" : "", host,
-		    *port ? ":" : "", port) >= sizeof(text))
+	bare = *port && colon && strchr(colon + 1, ':') && !strpbrk(host, "[@");
+	if ((size_t)snprintf(text, sizeof(text), "%s%s%s%s%s%s%s", user, *user ? "@" : "",
+		    bare ? "[" : "", host, bare ? "]" : "", *port ? ":" : "", port) >= sizeof(text))
 		return call_usage(call, err, "QEMU_HOST is too long");
 	call->host = text;
 	return 0;

@@ -88,7 +88,8 @@ static void
 add_host(struct json_object *vars, const char *spec)
 {
 	const char *at = strrchr(spec, '@'), *host = at ? at + 1 : spec,
-		   *colon = strrchr(host, ':');
+		   *bracket = host[0] == '[' ? strrchr(host, ']') : NULL,
+		   *colon = strrchr(bracket ? bracket : host, ':');
 	_cleanup_free_ char *user = at ? strndup(spec, at - spec) : NULL;
 	_cleanup_free_ char *name = NULL;
 

@@ -10,6 +10,7 @@
 #include "client/host.h"
 #include "client/quote.h"
 #include "client/ssh_ask.h"
+#include "client/ssh_login.h"
 
 /* A mistyped password is forgiven this often, as by ssh. */
 #define PASSWORD_TRIES 3
@@ -216,10 +217,12 @@ try_configured(struct ssh_link *l, struct tried *tried, struct cij_error *err)
 static int
 try_password(struct ssh_link *l, const char *user, struct tried *tried, struct cij_error *err)
 {
+	const char *at = strrchr(l->guest, '@');
 	char question[256], secret[512];
 	int rc = SSH_AUTH_DENIED;
 
-	snprintf(question, sizeof(question), "%s@%s's password: ", user, l->guest);
+	/* A host of --host may have been named with its user. */
+	snprintf(question, sizeof(question), "%s@%s's password: ", user, at ? at + 1 : l->guest);
 	for (int i = 0; i < PASSWORD_TRIES && rc != SSH_AUTH_SUCCESS && rc != SSH_AUTH_PARTIAL;
 		i++) {
 		if (ssh_ask(l, question, false, secret, sizeof(secret)) < 0)
@@ -309,8 +312,11 @@ ssh_keys_login(struct ssh_link *l, const char *user, const char *own, struct cij
 	cij_error_set(err, l->own_host ? CIJ_E_UNREACHABLE : CIJ_E_DENIED,
 		"%s: logging in at %s as '%s' failed: it takes no key that we have%s%s", l->guest,
 		l->where, user, tried.len ? ": " : "", tried.text);
-	if (l->own_host)
-		return cij_error_hint(err, "'ssh %s@%s' should work first", user, l->guest);
+	if (l->own_host) {
+		_cleanup_free_ char *by_hand = ssh_login_by_hand(l->guest);
+
+		return cij_error_hint(err, "'%s' should work first", by_hand);
+	}
 	return cij_error_hint(err,
 		"'cijqemuctl set %s ssh.key=FILE ssh.user=NAME' tells which key and user to take",
 		l->guest);

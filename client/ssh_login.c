@@ -72,6 +72,22 @@ parse_spec(const char *text, struct spec *s, struct cij_error *err)
 	return 0;
 }
 
+char *
+ssh_login_by_hand(const char *name)
+{
+	_cleanup_(spec_clear)
+	struct spec s = {0};
+	struct cij_error ignored = CIJ_ERROR_INIT;
+	char port[16] = "", *line;
+
+	if (parse_spec(name, &s, &ignored) == 0 && s.port)
+		snprintf(port, sizeof(port), "-p %d ", s.port);
+	if (asprintf(&line, "ssh %s%s%s%s", port, s.user ? s.user : "", s.user ? "@" : "",
+		    s.host ? s.host : name) < 0)
+		abort();
+	return line;
+}
+
 /* libssh replaces tokens of its own in the names of keys. Heap. */
 static char *
 escape(const char *path)
@@ -216,6 +232,7 @@ remember(struct ssh_link *l)
 static int
 meet_host(struct ssh_link *l, enum strict strict, const char *print, struct cij_error *err)
 {
+	_cleanup_free_ char *by_hand = ssh_login_by_hand(l->guest);
 	char question[512], answer[16];
 
 	snprintf(question, sizeof(question),
@@ -234,7 +251,7 @@ meet_host(struct ssh_link *l, enum strict strict, const char *print, struct cij_
 	}
 	cij_error_set(err, CIJ_E_UNREACHABLE, "%s: its host key %s is not in known_hosts", l->guest,
 		print);
-	return cij_error_hint(err, "'ssh %s' once, to check and remember it", l->guest);
+	return cij_error_hint(err, "'%s' once, to check and remember it", by_hand);
 }
 
 /* What the files of known hosts say, the first that says anything. */

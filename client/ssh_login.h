@@ -10,4 +10,7 @@
  */
 int ssh_login_host(struct ssh_link *link, const char *spec, struct cij_error *err);
 
+/* The command by which ssh(1) goes to @spec, for messages. Heap. */
+char *ssh_login_by_hand(const char *spec);
+
 #endif

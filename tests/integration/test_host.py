@@ -127,6 +127,12 @@ def test_bad_hosts(far, host):
     assert far("list", host=host, code=None).returncode in (64, 69)
 
 
+def test_port_of_an_ipv6_address(booted):
+    """As CIJOE has them, in two variables: the port is no part of the address."""
+    env = {"QEMU_HOST": "fe80::1", "QEMU_HOST_PORT": "2200"}
+    assert "[fe80::1]:2200:" in booted.ctl("--timeout", 5, "list", env=env, code=69).stderr
+
+
 def test_host_key_and_login_are_checked(booted, sshd, tmp_path):
     target = f"root@127.0.0.1:{sshd.port}"
     home = tmp_path / "home"
@@ -134,7 +140,8 @@ def test_host_key_and_login_are_checked(booted, sshd, tmp_path):
     env = {"HOME": str(home), "SSH_AUTH_SOCK": ""}
     # Never met: nobody can be asked.
     done = booted.ctl("--host", target, "list", env=env, code=69)
-    assert "not in known_hosts" in done.stderr and "SHA256:" in done.stderr
+    by_hand = f"'ssh -p {sshd.port} root@127.0.0.1'"
+    assert "not in known_hosts" in done.stderr and "SHA256:" in done.stderr and by_hand in done.stderr
     # Another key than the one remembered.
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "k"], check=True)
     key = " ".join((tmp_path / "k.pub").read_text().split()[:2])
@@ -144,7 +151,7 @@ def test_host_key_and_login_are_checked(booted, sshd, tmp_path):
     # The right one, but no key that is let in.
     (home / ".ssh/known_hosts").write_text((sshd.home / ".ssh/known_hosts").read_text())
     done = booted.ctl("--host", target, "list", env=env, code=69)
-    assert "logging in" in done.stderr
+    assert "logging in" in done.stderr and by_hand in done.stderr
     # A key that the user's config names, and one that the agent has.
     (home / ".ssh/config").write_text(f"Host *\n  IdentityFile {sshd.key}\n")
     assert "tiny" in booted.ctl("--host", target, "list", env=env).stdout
