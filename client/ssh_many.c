@@ -50,6 +50,7 @@ struct many {
 	struct one *items;
 	size_t n, started, over;
 	int width; /* of the longest name */
+	sigset_t signals; /* let in while waiting: none is missed between looking and that */
 	int lost; /* errno with which our stdout broke; 0 = it takes what comes */
 };
 
@@ -73,6 +74,7 @@ child(struct many *m, struct one *one, int out, int errfd)
 	struct cij_error err = CIJ_ERROR_INIT;
 	int null = m->n > 1 || m->call->guests ? open("/dev/null", O_RDONLY) : -1, code;
 
+	sigprocmask(SIG_SETMASK, &m->signals, NULL);
 	/* What our parent reads is its own: a pipe that we held open would never be seen to break. */
 	for (size_t i = 0; i < m->n; i++)
 		for (int s = 0; s < 2; s++)
@@ -278,7 +280,7 @@ step(struct many *m)
 				whose[n] = &m->items[i];
 				fds[n++] = (struct pollfd){m->items[i].out[s].fd, POLLIN};
 			}
-	if (n > 0 && poll(fds, n, -1) < 0)
+	if (n > 0 && ppoll(fds, n, NULL, &m->signals) < 0)
 		return;
 	for (size_t i = 0; i < n; i++)
 		if (fds[i].revents && fds[i].fd == whose[i]->out[1].fd)
@@ -316,6 +318,20 @@ run_all(struct many *m, size_t parallel, struct cij_error *err)
 		if (m->items[i].code > 0)
 			return m->items[i].code;
 	return 0;
+}
+
+/* Signals are noted from here on, and come while we wait. */
+static void
+catch_signals(struct many *m)
+{
+	static const int caught[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+	sigset_t set;
+
+	term_catch();
+	sigemptyset(&set);
+	for (size_t i = 0; i < cij_array_size(caught); i++)
+		sigaddset(&set, caught[i]);
+	sigprocmask(SIG_BLOCK, &set, &m->signals);
 }
 
 /* The guests that are meant: @n names and globs; of globs and --all those that run. */
@@ -367,11 +383,14 @@ run(struct call *call, many_fn *fn, char **names, size_t n, struct cij_error *er
 	_cleanup_(many_clear)
 	struct many m = {.call = call, .fn = fn};
 	size_t parallel = 1;
+	int rc;
 
 	if (parallel_option(call, &parallel, err) < 0 || expand(&m, names, n, err) < 0)
 		return -1;
-	term_catch();
-	return run_all(&m, parallel, err);
+	catch_signals(&m);
+	rc = run_all(&m, parallel, err);
+	sigprocmask(SIG_SETMASK, &m.signals, NULL);
+	return rc;
 }
 
 int

@@ -192,6 +192,16 @@ def test_several_guests(booted):
     assert one == {"guest": "tiny", "exit_code": 5, "stdout": "a\ufffd", "stderr": ""}
 
 
+def test_several_guests_end_with_us(booted):
+    """However early the signal comes: none is taken between looking for it and waiting."""
+    for i in range(40):
+        p = booted.ctl_start("exec", "tiny", "tiny", "nosuch", "--parallel", "--", "sleep 600")
+        time.sleep(0.001 * i)
+        p.send_signal(signal.SIGTERM)
+        p.communicate(timeout=HANG)
+        assert p.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
+
+
 def test_usage(booted):
     booted.ctl("exec", "tiny", code=255)
     booted.ctl("exec", "tiny", "-t", "-T", "--", "x", code=255)
