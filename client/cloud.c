@@ -1,9 +1,12 @@
 #include "client/cloud.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -170,14 +173,35 @@ option_file(const struct call *call, const char *option, struct cij_error *err)
 	return NULL;
 }
 
-/* The first bytes of a qcow2 image (QEMU, docs/interop/qcow2.txt). */
-static bool
-is_qcow2(const char *path)
-{
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-	char magic[4];
+/* What the beginning of a qcow2 image says (QEMU, docs/interop/qcow2.txt). */
+struct qcow2 {
+	uint64_t bytes; /* of the disk that it is */
+	bool has_others; /* it needs other files, which it names */
+};
 
-	return fd >= 0 && read(fd, magic, 4) == 4 && memcmp(magic, "QFI\xfb", 4) == 0;
+/* Returns false for what is no such image. */
+static bool
+read_qcow2(const char *path, struct qcow2 *image)
+{
+	static const uint64_t external_data = 1 << 2;
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct {
+		char magic[4];
+		uint32_t version;
+		uint64_t backing;
+		uint32_t backing_len, cluster_bits;
+		uint64_t bytes;
+		char more[40];
+		uint64_t incompatible; /* from version 3 on */
+	} head = {{0}};
+
+	if (fd < 0 || read(fd, &head, sizeof(head)) < (ssize_t)offsetof(typeof(head), more) ||
+		memcmp(head.magic, "QFI\xfb", 4) != 0)
+		return false;
+	image->bytes = be64toh(head.bytes);
+	image->has_others = head.backing || (be32toh(head.version) >= 3 &&
+						    be64toh(head.incompatible) & external_data);
+	return true;
 }
 
 /*
@@ -231,6 +255,7 @@ cloud_arguments(struct call *call, struct json_object *args, struct cij_error *e
 	const char *option = call_has(call, "box") ? "box" : "cloud-image";
 	const char *user = call_value(call, "user");
 	_cleanup_free_ char *image = NULL;
+	struct qcow2 header;
 	struct json_object *extra;
 
 	if (call_has(call, "box") && call_has(call, "cloud-image"))
@@ -250,7 +275,7 @@ cloud_arguments(struct call *call, struct json_object *args, struct cij_error *e
 					: CLOUD_USER);
 	if (call_has(call, "box"))
 		return call_has(call, "ssh-key") ? add_key(call, args, err) : 0;
-	if (!is_qcow2(image))
+	if (!read_qcow2(image, &header))
 		return cij_error_set(
 			err, CIJ_E_BAD_REQUEST, "--cloud-image '%s' is no qcow2 image", image);
 	if (!call_has(call, "ssh-key"))
@@ -431,12 +456,19 @@ make_overlay(struct call *call, const char *folder, struct cij_error *err)
 {
 	_cleanup_free_ char *image = option_file(call, "cloud-image", err), *boot = NULL;
 	const char *size = call_value(call, "disk");
+	struct qcow2 header;
 	int64_t bytes;
 
 	if (!image)
 		return -1;
 	if (size && cij_size_parse(size, &bytes) < 0)
 		return call_usage(call, err, "--disk takes a size such as 20G, not '%s'", size);
+	if (size && read_qcow2(image, &header) && (uint64_t)bytes < header.bytes) {
+		cij_error_set(err, CIJ_E_BAD_REQUEST,
+			"--disk %s is less than the image's own %" PRIu64 " bytes", size,
+			header.bytes);
+		return cij_error_hint(err, "what is behind its end would be lost: more, or none");
+	}
 	if (asprintf(&boot, "%s/boot.qcow2", folder) < 0)
 		abort();
 	return run((const char *const[]){"qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2",
@@ -450,6 +482,7 @@ unpack_box(struct call *call, const char *folder, struct cij_error *err)
 {
 	_cleanup_free_ char *box = option_file(call, "box", err), *part = NULL, *boot = NULL;
 	_cleanup_close_ int fd = -1;
+	struct qcow2 header;
 	int rc;
 
 	if (!box)
@@ -463,9 +496,14 @@ unpack_box(struct call *call, const char *folder, struct cij_error *err)
 	rc = unpack((const char *const[]){"tar", "-x", "-O", "-f", box, "--wildcards",
 			    "--no-anchored", "box.img", NULL},
 		fd, err);
-	if (rc == 0 && !is_qcow2(part))
+	if (rc == 0 && !read_qcow2(part, &header))
 		rc = cij_error_set(
 			err, CIJ_E_BAD_REQUEST, "--box '%s': its box.img is no qcow2 image", box);
+	else if (rc == 0 && header.has_others) /* somebody's file would be read into the guest */
+		rc = cij_error_set(err, CIJ_E_BAD_REQUEST,
+			"--box '%s': its box.img names another file that it needs: not one of a "
+			"box",
+			box);
 	else if (rc < 0)
 		cij_error_prefix(err, "--box '%s': no box.img could be unpacked", box);
 	if (rc == 0 && rename(part, boot) < 0)

@@ -85,6 +85,28 @@ def test_what_makes_no_sense_leaves_nothing_behind(daemon, tiny, image, tmp_path
         assert not list(daemon.guests.iterdir()), args
 
 
+def test_disk_that_is_too_small(daemon, tiny, image):
+    """An overlay that ends before its image does would be a guest with half a file system."""
+    args = ["create", "g", "--cloud-image", image, "--ssh-key", tiny.dir / "id_ed25519.pub", "--disk"]
+    assert "less than the image's own 67108864" in daemon.ctl(*args, "63M", code=65).stderr
+    assert not list(daemon.guests.iterdir())
+    daemon.ctl(*args, "64M")
+
+
+def test_box_that_reads_a_file_of_ours(daemon, image, tmp_path):
+    """What comes from elsewhere names no file of this machine."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"x" * 65536)
+    backed, outside = tmp_path / "backed", tmp_path / "outside"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", secret, "-F", "raw", backed], check=True)
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o", f"data_file={secret}2", outside, "64K"], check=True)
+    for path in (backed, outside):
+        with tarfile.open(tmp_path / "a.box", "w:gz") as tar:
+            tar.add(path, "box.img")
+        assert "another file" in daemon.ctl("create", "g", "--box", tmp_path / "a.box", code=65).stderr
+        assert not list(daemon.guests.iterdir())
+
+
 def test_a_guest_that_is_there_is_left_alone(daemon, fake, tiny, image):
     daemon.folder("g", fake.config())
     before = sorted(p.name for p in (daemon.guests / "g").iterdir())
