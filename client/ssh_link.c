@@ -51,7 +51,8 @@ int
 ssh_link_failed(struct ssh_link *l, const char *step, struct cij_error *err)
 {
 	return cij_error_set(err, l->own_host ? CIJ_E_UNREACHABLE : CIJ_E_FAILED,
-		"%s: %s at %s failed: %s", l->guest, step, l->where ? l->where : l->guest, ssh_link_reason(l));
+		"%s: %s at %s failed: %s", l->guest, step, l->where ? l->where : l->guest,
+		ssh_link_reason(l));
 }
 
 int

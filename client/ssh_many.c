@@ -75,7 +75,8 @@ child(struct many *m, struct one *one, int out, int errfd)
 	int null = m->n > 1 || m->call->guests ? open("/dev/null", O_RDONLY) : -1, code;
 
 	sigprocmask(SIG_SETMASK, &m->signals, NULL);
-	/* What our parent reads is its own: a pipe that we held open would never be seen to break. */
+	/* What our parent reads is its own: a pipe that we held open would never be seen to break.
+	 */
 	for (size_t i = 0; i < m->n; i++)
 		for (int s = 0; s < 2; s++)
 			if (m->items[i].out[s].fd >= 0)

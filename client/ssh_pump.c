@@ -254,7 +254,8 @@ take_input(struct pump *p)
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
 	if (n <= 0) {
-		/* nohup(1) gives a file that cannot be read, a terminal that hung up is at its end */
+		/* nohup(1) gives a file that cannot be read, a terminal that hung up is at its end
+		 */
 		int error = n < 0 ? errno : 0;
 
 		if (error != EBADF && !isatty(p->in.fd))

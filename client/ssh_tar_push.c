@@ -22,7 +22,7 @@
 /* Folders whose times are set by name: a command line has an end. */
 #define TIMES_MAX 200
 
-#define END_MARK  ".cijqemu-end"
+#define END_MARK ".cijqemu-end"
 #define FAIL_MARK ".cijqemu-failed"
 
 /* Text that grows: the script. */

@@ -30,21 +30,24 @@ on_banner(void *arg)
 const char *
 guest_boot_phase(const struct guest *guest)
 {
-	if (guest->console && console_bytes(guest->console) == 0)
-		return "its console has been silent so far";
+	bool mute = guest->console && console_bytes(guest->console) == 0;
+
 	if (!guest->banner)
-		return "it has no SSH port";
+		return mute ? "it has no SSH port; its console has been silent so far"
+			    : "it has no SSH port";
 	switch (banner_sight(guest->banner)) {
 	case BANNER_NOTHING:
-		return "it boots";
+		break;
 	case BANNER_SILENT:
-		return "it boots: its network is not up";
+		return mute ? "no SSH banner comes and its console has been silent so far"
+			    : "no SSH banner comes: its network is not up, or its SSH server is "
+			      "mute";
 	case BANNER_CLOSED:
-		return "its network is up, no SSH server listens";
+		return "its SSH port is refused: its network is up, no SSH server listens";
 	case BANNER_OTHER:
-		return "what answers at its SSH port is no SSH server";
+		return "no SSH banner: what answers at its SSH port is no SSH server";
 	}
-	return "it boots";
+	return mute ? "its console has been silent so far" : "it boots";
 }
 
 static void

@@ -515,6 +515,18 @@ def test_wait_says_which_phase_failed(daemon, fake, tiny):
     daemon.ctl("start", "closed")
     done = daemon.ctl("--timeout", "1", "wait", "closed", "--for", "ssh", code=124)
     assert "no SSH server listens" in done.stderr and "  | " in done.stderr
+    # Nothing on the console, as many have it: what the port says is told all the same.
+    mute = socket.socket()
+    mute.bind(("127.0.0.1", 0))
+    daemon.folder("mute", fake.config("elsewhere", ssh={"port": mute.getsockname()[1]}))
+    daemon.ctl("start", "mute")
+    done = daemon.ctl("--timeout", "1", "exec", "mute", "--", "true", code=255)
+    assert "refused" in done.stderr
+    mute.listen()  # accepts, says nothing
+    wait_until(lambda: "no SSH banner comes" in daemon.ctl("--timeout", "1", "exec", "mute", "--", "true",
+                                                           code=255).stderr, "the silence is seen")
+    daemon.ctl("kill", "mute")
+    mute.close()
     t = Terminal(daemon, "--timeout", "2", "wait", "closed", "--for", "ssh")
     try:
         t.expect("closed: waiting for ssh")
