@@ -148,11 +148,15 @@ print_log(struct log *log, struct cij_error *err)
 			continue;
 		}
 		if (n < 0 && errno == EAGAIN) {
-			(void)stream_wait(&log->s, CLOCK_NEVER);
+			/* Nobody reads: there may be nothing to print for hours that would tell. */
+			if (stream_wait(&log->s, STDOUT_FILENO, CLOCK_NEVER) < 0) {
+				errno = EPIPE;
+				return -1;
+			}
 			continue;
 		}
 		int64_t end = log->s.end;
-		enum stream_next next = stream_again_wait(&log->s, err);
+		enum stream_next next = stream_again_wait(&log->s, CLOCK_NEVER, err);
 
 		if (!log->follow)
 			log->s.end = end;

@@ -144,9 +144,12 @@ wait_through(struct call *call, const char *what, int64_t deadline, struct reply
 			reached = true, away = 0;
 		if (away == 0)
 			away = clock_ms();
-		if (!reached || clock_ms() - away > AWAY_SECONDS * 1000 ||
-			clock_left(deadline) == 0)
+		if (!reached || clock_ms() - away > AWAY_SECONDS * 1000)
 			return -1;
+		if (clock_left(deadline) == 0)
+			return cij_error_set(err, CIJ_E_TIMEOUT,
+				"guest '%s': '%s' was not seen in time: the daemon is away",
+				call->guest, what);
 		if (!told)
 			out_note("the daemon went away; waiting for it to come back");
 		told = true;
@@ -281,14 +284,15 @@ follow(struct call *call, const char *pattern, struct lines *l, int64_t deadline
 		if (n > 0) /* a guest that never falls silent is waited for no longer */
 			return timed_out(call, pattern, err);
 		if (n < 0 && errno == EAGAIN) {
-			if (!stream_wait(&s, deadline))
+			if (!stream_wait(&s, -1, deadline))
 				return timed_out(call, pattern, err);
 			continue;
 		}
-		switch (stream_again_wait(&s, err)) {
+		switch (stream_again_wait(&s, deadline, err)) {
 		case STREAM_GOES_ON:
-		case STREAM_AWAY:
 			continue;
+		case STREAM_AWAY:
+			return timed_out(call, pattern, err);
 		case STREAM_ENDED:
 			return cij_error_set(err, CIJ_E_QEMU_FAILED,
 				"%s stopped before a line matched: %s", call->guest,

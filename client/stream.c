@@ -202,19 +202,19 @@ stream_read(struct stream *s, void *buf, size_t size)
 }
 
 int
-stream_wait(struct stream *s, int64_t deadline)
+stream_wait(struct stream *s, int out_fd, int64_t deadline)
 {
-	struct pollfd wait[] = {{s->link.fd, POLLIN}, {s->events.fd, POLLIN}};
+	struct pollfd wait[] = {{s->link.fd, POLLIN}, {s->events.fd, POLLIN}, {out_fd, 0}};
 	int n;
 
 	if (link_has_raw(&s->link))
 		return 1;
 	do
-		n = poll(wait, 2, clock_left(deadline));
+		n = poll(wait, 3, clock_left(deadline));
 	while (n < 0 && errno == EINTR);
 	if (n > 0 && wait[1].revents)
 		stream_take_events(s);
-	return n != 0;
+	return n > 0 && wait[2].revents & POLLERR ? -1 : n != 0;
 }
 
 void
@@ -302,14 +302,14 @@ stream_again(struct stream *s, struct cij_error *err)
 }
 
 enum stream_next
-stream_again_wait(struct stream *s, struct cij_error *err)
+stream_again_wait(struct stream *s, int64_t deadline, struct cij_error *err)
 {
 	enum stream_next next = stream_again(s, err);
 	bool told = next == STREAM_AWAY;
 
 	if (told)
 		out_note("the daemon went away; waiting for it to come back");
-	while (next == STREAM_AWAY) {
+	while (next == STREAM_AWAY && clock_left(deadline) != 0) {
 		(void)poll(NULL, 0, STREAM_RETRY_MS);
 		next = stream_again(s, err);
 	}
@@ -341,7 +341,7 @@ read_to_end(struct stream *s, char *buf, size_t size)
 
 		if (n > 0)
 			len += n;
-		else if (n == 0 || errno != EAGAIN || !stream_wait(s, deadline))
+		else if (n == 0 || errno != EAGAIN || !stream_wait(s, -1, deadline))
 			break;
 	}
 	return len;

@@ -91,11 +91,17 @@ enum stream_next {
 /* What to do behind a stream that broke off. */
 enum stream_next stream_again(struct stream *stream, struct cij_error *err);
 
-/* As stream_again(), waiting for the daemon and telling of it. Never gives STREAM_AWAY. */
-enum stream_next stream_again_wait(struct stream *stream, struct cij_error *err);
+/*
+ * As stream_again(), waiting for the daemon and telling of it. Gives STREAM_AWAY only when
+ * @deadline has passed.
+ */
+enum stream_next stream_again_wait(struct stream *stream, int64_t deadline, struct cij_error *err);
 
-/* Waits until bytes may be there. Returns 1, or 0 when @deadline has passed. */
-int stream_wait(struct stream *stream, int64_t deadline);
+/*
+ * Waits until bytes may be there. Returns 1, 0 when @deadline has passed, or -1 when nobody reads
+ * @out_fd any more (-1: it does not matter).
+ */
+int stream_wait(struct stream *stream, int out_fd, int64_t deadline);
 
 /* Tells on stderr how the run ended: "emujoe stopped: guest-shutdown". */
 void stream_tell_end(const struct stream *stream);

@@ -373,6 +373,20 @@ def test_mute_guest_beside_a_good_one(daemon, fake):
     assert view["ssh"]["port"] > 0
 
 
+@pytest.mark.parametrize("what", ["stopped", "ssh", "console=never"])
+def test_wait_keeps_its_time_without_a_daemon(daemon, fake, what):
+    start(daemon, "g", fake.config())
+    before = len(daemon.fds())
+    waiting = daemon.ctl_start("wait", "g", "--for", what, "--timeout", "5", text=True)
+    wait_until(lambda: len(daemon.fds()) > before, "it asks")
+    time.sleep(1)  # a connection that has not lived is not waited for
+    daemon.stop()
+    _, told = waiting.communicate()
+    assert waiting.returncode == 124, told
+    assert "the daemon went away" in told and "in time" in told
+    daemon.start()
+
+
 def fd_of(pid, fd):
     """Another process's descriptor, as one of ours."""
     with open(os.pidfd_open(pid)) as pidfd:

@@ -240,6 +240,20 @@ def room(path):
     return path.stat().st_blocks * 512
 
 
+@pytest.mark.parametrize("options", [[], ["--timestamps"], ["--json"]])
+def test_follow_ends_when_nobody_reads(daemon, fake, options):
+    """As in 'logs -f | head': a guest that prints no more keeps nobody waiting."""
+    daemon.folder("f", fake.config("flood=10"))
+    daemon.ctl("start", "f")
+    wait_until(lambda: current(daemon).read_bytes().count(b"\n") == 10, "the flood")
+    follower = daemon.ctl_start("logs", "f", "-f", *options)
+    assert follower.stdout.readline()
+    follower.stdout.close()
+    assert follower.wait(HANG) == 0
+    assert follower.stderr.read() == b""
+    assert daemon.show("f")["state"] == "running"
+
+
 def test_log_is_bounded_by_holes(daemon, fake):
     daemon.folder("f", fake.config(log={"limit": "1M"}))
     daemon.ctl("start", "f")
