@@ -290,6 +290,9 @@ stream_again(struct stream *s, struct cij_error *err)
 	s->broke_at = s->offset;
 	if (ask_guest(s, &live, err) < 0)
 		return away(s, err);
+	/* Who only read does not take the pen from who wrote by being back first. */
+	if (s->mode == STREAM_AUTO && !s->writes)
+		s->mode = mode = STREAM_READ_ONLY;
 	if (!live)
 		s->mode = STREAM_READ_ONLY; /* nobody is there to write to: fetch the rest */
 	if (attach_here(s, err) < 0) {

@@ -8,6 +8,7 @@ import select
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 import time
 
@@ -54,7 +55,6 @@ def test_upgrade_under_running_guests(daemon, fake, tmp_path):
     daemon.stop()
 
     def spawn():
-        import subprocess
         with open(daemon.log, "ab") as log:
             daemon.process = subprocess.Popen(
                 [program, "--guests", daemon.guests, "--run-dir", daemon.run, "--state-dir", daemon.state],
@@ -371,6 +371,28 @@ def test_mute_guest_beside_a_good_one(daemon, fake):
     os.kill(view["pid"], signal.SIGCONT)
     view = settled(daemon, "mute", hung=False)
     assert view["ssh"]["port"] > 0
+
+
+def test_pen_stays_where_it_is(daemon, fake):
+    """Whoever wrote on a console does so behind a restart, whoever is back first."""
+    start(daemon, "g", fake.config())
+
+    def modes():
+        with daemon.connect() as c:
+            return {v["pid"]: v["mode"] for v in c.call("console-who", guest="g")["viewers"]}
+
+    writer = daemon.ctl_start("console", "g", stdin=subprocess.PIPE)
+    wait_until(lambda: modes() == {writer.pid: "write"}, "it writes")
+    readers = [daemon.ctl_start("console", "g") for _ in range(6)]
+    wanted = {writer.pid: "write", **{r.pid: "read-only" for r in readers}}
+    wait_until(lambda: modes() == wanted, "they read")
+    for _ in range(4):
+        daemon.restart(signal.SIGKILL)
+        wait_until(lambda: len(modes()) == 7, "all are back")
+        assert modes() == wanted
+    daemon.ctl("kill", "g")
+    for p in [writer, *readers]:
+        p.communicate(timeout=HANG)
 
 
 @pytest.mark.parametrize("what", ["stopped", "ssh", "console=never"])
