@@ -496,6 +496,11 @@ cmd_import(struct call *call, struct cij_error *err)
 		json_object_put(in.drive);
 		return -1;
 	}
+	if (json_object_array_length(report_list) == 0) {
+		cij_error_set(
+			err, CIJ_E_BAD_REQUEST, "none of CIJOE's variables is in the environment");
+		return cij_error_hint(err, "'source target_env.sh' first; it must export them");
+	}
 	if (in.drive) {
 		struct json_object *devices = json_object_new_array();
 

@@ -86,6 +86,12 @@ def test_bad_values(daemon, tmp_path):
     daemon.ctl("import", env={}, code=64)
 
 
+def test_nothing_was_sourced(daemon):
+    done = daemon.ctl("import", "new", code=65)
+    assert "none of CIJOE's variables" in done.stderr and "source target_env.sh" in done.stderr
+    assert list(daemon.guests.iterdir()) == []
+
+
 def test_plain_nvme(daemon, tmp_path):
     (tmp_path / "bzImage").touch()
     env = {"QEMU_GUEST_PATH": str(tmp_path), "QEMU_GUEST_KERNEL": "1", "QEMU_DEV_ID": "n", "QEMU_OCSSD_NUM_PU": "4"}
