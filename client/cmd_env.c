@@ -135,43 +135,57 @@ print_option(const char *name, const char *value)
 {
 	bool blank = strpbrk(value, " \t#") != NULL;
 
-	printf("  %s %s%s%s\n", name, blank ? "\"" : "", value, blank ? "\"" : "");
+	printf("%s%s %s%s%s\n", strcmp(name, "Host") == 0 ? "" : "  ", name, blank ? "\"" : "",
+		value, blank ? "\"" : "");
+}
+
+/* The block, in the order in which it is printed. */
+static struct json_object *
+ssh_options(struct call *call, struct json_object *view)
+{
+	struct json_object *options = json_object_new_object(), *ssh = cij_json_get(view, "ssh");
+	const char *path = cij_json_str(view, "path");
+	_cleanup_free_ char *known = NULL;
+
+	if (asprintf(&known, "%s/known_hosts", path ? path : "") < 0)
+		abort();
+	add(options, "Host", call->guest);
+	add(options, "HostName",
+		cij_json_str(ssh, "host") ? cij_json_str(ssh, "host") : "127.0.0.1");
+	add_number(options, "Port", view_ssh_port(view));
+	add(options, "User", cij_json_str(ssh, "user") ? cij_json_str(ssh, "user") : "root");
+	add(options, "HostKeyAlias", call->guest);
+	/* Over there they would be files of another machine. */
+	if (!call->host)
+		add(options, "IdentityFile", cij_json_str(ssh, "key"));
+	add(options, call->host ? "ProxyJump" : "UserKnownHostsFile",
+		call->host ? call->host : known);
+	add(options, "StrictHostKeyChecking", "accept-new");
+	return options;
 }
 
 int
 cmd_ssh_config(struct call *call, struct cij_error *err)
 {
+	_cleanup_json_ struct json_object *options = NULL;
 	_cleanup_reply_ struct reply r = {0};
-	_cleanup_free_ char *known = NULL;
-	struct json_object *ssh;
-	const char *key, *path;
+	const char *text;
 
 	if (call_daemon(call, ASK_SECONDS, "query-guest", guest_arguments(call->guest), &r, err) <
 		0)
 		return -1;
-	ssh = cij_json_get(r.value, "ssh");
 	if (view_ssh_port(r.value) == 0) {
 		cij_error_set(err, CIJ_E_FAILED, "%s is %s: it has no SSH port", call->guest,
 			view_state(r.value));
 		return cij_error_hint(err, "'cijqemuctl start %s --wait' starts it", call->guest);
 	}
-	path = cij_json_str(r.value, "path");
-	key = cij_json_str(ssh, "key");
-	if (asprintf(&known, "%s/known_hosts", path ? path : "") < 0)
-		abort();
-	printf("Host %s\n", call->guest);
-	print_option(
-		"HostName", cij_json_str(ssh, "host") ? cij_json_str(ssh, "host") : "127.0.0.1");
-	printf("  Port %lld\n", (long long)view_ssh_port(r.value));
-	print_option("User", cij_json_str(ssh, "user") ? cij_json_str(ssh, "user") : "root");
-	print_option("HostKeyAlias", call->guest);
-	/* Over there they would be files of another machine. */
-	if (!call->host && key)
-		print_option("IdentityFile", key);
-	if (!call->host)
-		print_option("UserKnownHostsFile", known);
-	else
-		printf("  ProxyJump %s\n", call->host);
-	printf("  StrictHostKeyChecking accept-new\n");
+	options = ssh_options(call, r.value);
+	if (call->json) {
+		text = json_object_to_json_string_ext(options, JSON_C_TO_STRING_NOSLASHESCAPE);
+		out_json(text, strlen(text), out_colours(stdout));
+		return 0;
+	}
+	json_object_object_foreach (options, name, value)
+		print_option(name, json_object_get_string(value));
 	return 0;
 }

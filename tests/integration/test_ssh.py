@@ -379,6 +379,8 @@ def test_env_and_ssh_config(booted, tmp_path):
                           "sh", booted.ctl("env", "tiny").stdout], capture_output=True, text=True, check=True)
     port = booted.show("tiny")["ssh"]["port"]
     assert out.stdout == f"127.0.0.1 {port} root nvme0n1 tiny\n"
+    block = booted.json("ssh-config", "tiny")
+    assert (block["Host"], block["HostName"], block["Port"]) == ("tiny", "127.0.0.1", str(port))
     config = tmp_path / "config"
     config.write_text(booted.ctl("ssh-config", "tiny").stdout)
     booted.ctl("exec", "tiny", "--", "true")
