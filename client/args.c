@@ -210,16 +210,18 @@ take_short(struct call *call, int argc, char **argv, int *at, struct cij_error *
 
 /*
  * The guest of a one-guest command: its first operand, unless that can only be something else
- * (what stands behind "--" in front of a command line, JSON, KEY=VALUE), else $QEMU_GUEST_NAME.
+ * (what stands behind "--" in front of a command line, JSON, KEY=VALUE, or one of those that the
+ * command cannot do without where the environment names a guest), else $QEMU_GUEST_NAME.
  */
 static int
 take_guest(struct call *call, bool dashes_first, struct cij_error *err)
 {
 	const char *env = getenv("QEMU_GUEST_NAME");
 	const char *first = call->n_args > 0 ? call->args[0] : NULL;
+	bool needed = env && *env && call->n_args <= call->command->min_args;
 	bool other = first && call->command->max_args > 0 &&
 		     ((dashes_first && call->command->flags & CMD_WORDS) || *first == '{' ||
-			     strchr(first, '='));
+			     strchr(first, '=') || needed);
 
 	if (first && !other) {
 		call->guest = first;

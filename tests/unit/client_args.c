@@ -249,6 +249,16 @@ the_default_guest(void **state)
 	good("exec -- uname -a");
 	assert_string_equal(call.guest, "envy");
 	assert_int_equal(call.n_args, 2);
+	good("kernel arch/x86/boot/bzImage"); /* what cannot be left out is no guest either */
+	assert_string_equal(call.guest, "envy");
+	assert_string_equal(call.args[0], "arch/x86/boot/bzImage");
+	good("push here there");
+	assert_string_equal(call.guest, "envy");
+	assert_int_equal(call.n_args, 2);
+	good("push emujoe here there");
+	assert_string_equal(call.guest, "emujoe");
+	good("forward 8080:80");
+	assert_string_equal(call.guest, "envy");
 	setenv("QEMU_GUEST_NAME", "../evil", 1);
 	bad("show", CIJ_E_BAD_REQUEST, "bad guest name '../evil'");
 }
