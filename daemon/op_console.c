@@ -62,7 +62,7 @@ choose_run(const struct request *request, int64_t wish, struct cij_error *err)
 			request->guest_name);
 	else if (run < 1 || run > status.run)
 		cij_error_set(err, CIJ_E_BAD_REQUEST, "guest '%s' has no run %lld: the last is %u",
-			request->guest_name, (long long)run, status.run);
+			request->guest_name, (long long)wish, status.run);
 	else
 		return (unsigned)run;
 	return 0;

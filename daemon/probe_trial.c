@@ -28,6 +28,7 @@ struct trial {
 	int log_fd; /* what it prints on stderr */
 	bool kvm, sandbox;
 	bool ok, over;
+	char why[64]; /* it is killed by us though it is not ok; "" = it ended by itself */
 	size_t type; /* index of the device type being asked for */
 };
 
@@ -141,6 +142,7 @@ on_kvm_state(void *arg, struct json_object *value, const struct cij_error *err)
 	if (trial->over)
 		return;
 	trial->ok = cij_json_bool(value, "enabled", false);
+	snprintf(trial->why, sizeof(trial->why), "QEMU says that it does not use it");
 	trial_quit(trial);
 }
 
@@ -221,6 +223,9 @@ on_trial_exit(void *arg, const struct proc_exit *how)
 	struct trials *both = trial->both;
 	char text[64];
 
+	if (!*trial->why)
+		snprintf(trial->why, sizeof(trial->why), "%s",
+			proc_exit_text(how, text, sizeof(text)));
 	trial->over = true;
 	proc_free(trial->proc);
 	trial->proc = NULL;
@@ -231,7 +236,7 @@ on_trial_exit(void *arg, const struct proc_exit *how)
 		return;
 	}
 	if (!trial->ok)
-		trial_failed(trial, proc_exit_text(how, text, sizeof(text)));
+		trial_failed(trial, trial->why);
 	else if (trial->kvm)
 		both->caps.kvm = true;
 	else
@@ -312,6 +317,7 @@ trial_start(struct trial *trial)
 	struct cij_error err;
 
 	trial->over = trial->ok = false;
+	trial->why[0] = '\0';
 	trial->type = 0;
 	trial->log_fd = -1;
 	if (trial_spawn(trial, &err) == 0)
@@ -322,6 +328,13 @@ trial_start(struct trial *trial)
 	trial_clear(trial);
 	/* The deadline, brought forward, ends what else there is. */
 	set_deadline(trial->both, 0);
+}
+
+static void
+trial_give_up(struct trial *trial)
+{
+	snprintf(trial->why, sizeof(trial->why), "it did not answer within %d s", PROBE_SECONDS);
+	trial_quit(trial);
 }
 
 static void
@@ -341,8 +354,8 @@ on_deadline(evutil_socket_t fd, short what, void *arg)
 	}
 	/* Killed: their exits finish them. */
 	both->about.sandbox = false;
-	trial_quit(&both->about);
-	trial_quit(&both->kvm);
+	trial_give_up(&both->about);
+	trial_give_up(&both->kvm);
 }
 
 struct trials *

@@ -124,8 +124,16 @@ def test_validate_finds_every_error_at_once(daemon):
 
 def test_validate_knows_where_kvm_does_not_work(daemon, fake):
     (daemon.folder("g", {**fake.config(), "accel": "kvm"}) / "bzImage").touch()
-    assert "g: accel: is kvm, but KVM: " in daemon.ctl("validate", "g", code=78).stdout
+    said = daemon.ctl("validate", "g", code=78).stdout
+    assert "g: accel: is kvm, but KVM: " in said and "signal" not in said  # the end that we gave it
     daemon.ctl("start", "g", code=1)
+
+
+def test_a_run_that_is_not_there_is_named_as_it_was_asked_for(daemon, fake):
+    daemon.folder("g", fake.config())
+    daemon.ctl("start", "g")
+    for run in (2, -1, -99):
+        assert f"no run {run}: the last is 1" in fails(daemon, 65, "logs", "g", "--boot", str(run))
 
 
 def test_invalid_utf8_and_nul_in_definition(daemon):
@@ -194,15 +202,24 @@ def test_qemu_that_fails_its_probe(daemon, fake):
     assert "cannot load firmware" in fails(daemon, 1, "start", "g")
 
 
-def test_qemu_never_answers(daemon, fake):
+def test_qemu_never_answers(daemon, fake, tmp_path):
     daemon.folder("mute", fake.config("at=greeting:mute"))
     daemon.folder("other", fake.config())
+    # One that does not even say what it can do.
+    dumb = FakeQemu(tmp_path / "dumb")
+    (dumb.home / "bin/qemu-system-x86_64").unlink()
+    (dumb.home / "bin/qemu-system-x86_64").write_text("#!/bin/sh\nexec sleep 600\n")
+    os.chmod(dumb.home / "bin/qemu-system-x86_64", 0o755)
+    daemon.folder("dumb", dumb.config())
+    asking = daemon.ctl_start("start", "dumb")
     starting = daemon.ctl_start("start", "mute")
     wait_until(lambda: daemon.show("mute")["state"] == "starting", "the mute one starts")
     daemon.ctl("start", "other")  # it holds nobody up
     _, err = starting.communicate(timeout=HANG)
     assert starting.returncode == 1 and b"did not answer on its monitor" in err
     assert daemon.show("mute")["state"] == "stopped"
+    _, err = asking.communicate(timeout=HANG)
+    assert asking.returncode == 1 and b"does not work: it did not answer within 20 s" in err
     assert daemon.show("other")["state"] == "running"
 
 
