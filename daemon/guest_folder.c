@@ -4,12 +4,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "daemon/fileio.h"
 #include "daemon/log.h"
 #include "daemon/users.h"
 #include "proto/text.h"
+
+/* The coarsest time that file systems keep is FAT's. */
+#define NAMES_SETTLE_SECONDS 3
 
 #define GUEST_JSON_DEPTH_MAX 16
 
@@ -293,13 +297,27 @@ is_as_it_was(const struct guest *guest)
 {
 	struct stat st = {0};
 
-	if (!guest->read_once || guest->broken.class != CIJ_E_NONE)
+	if (!guest->read_once || guest->broken.class != CIJ_E_NONE ||
+		guest->names_at.tv_sec != guest->dir_st.st_mtim.tv_sec ||
+		guest->names_at.tv_nsec != guest->dir_st.st_mtim.tv_nsec)
 		return false;
 	if (fstatat(guest->dir_fd, "guest.json", &st, AT_SYMLINK_NOFOLLOW) < 0)
 		st = (struct stat){0};
 	return same_file(&st, &guest->json_st) &&
 	       (!guest->files.boot || still_has_file(guest, guest->files.boot)) &&
 	       (!guest->files.kernel || still_has_file(guest, guest->files.kernel));
+}
+
+/*
+ * Files are found by their names, and a name that comes or goes is seen by the folder's time; but
+ * not within the tick of the clock in which that was read: what is as young as that tells nothing.
+ */
+static struct timespec
+time_of_names(const struct guest *guest)
+{
+	struct timespec at = guest->dir_st.st_mtim;
+
+	return time(NULL) - at.tv_sec >= NAMES_SETTLE_SECONDS ? at : (struct timespec){0};
 }
 
 /* Reads the definition anew. */
@@ -312,6 +330,7 @@ read_definition(struct guest *guest)
 
 	guest->read_once = true;
 	guest->broken.class = CIJ_E_NONE;
+	guest->names_at = time_of_names(guest);
 	guest_conf_clear(&guest->conf);
 	guest_files_clear(&guest->files);
 	if (read_json(guest, &json, &guest->json_st, &guest->broken) < 0) {

@@ -83,6 +83,7 @@ struct guest {
 	struct guest_conf conf;
 	struct guest_files files;
 	struct stat json_st; /* st_ino 0: there is no guest.json */
+	struct timespec names_at; /* the folder's st_mtim when the definition was read; 0: anew */
 	struct stat share_st; /* of the guest.json that conf.share is from, while it runs */
 	bool read_once;
 	struct cij_error broken; /* class CIJ_E_NONE: it is a guest */

@@ -36,6 +36,22 @@ def test_a_folder_with_a_kernel_is_a_guest(daemon, tiny):
     assert view["pid"] is None and view["ssh"] is None
 
 
+def test_files_that_come_later_are_found_too(daemon, tiny):
+    """One at a time, the daemon looking on: nothing else tells it that an initrd has come."""
+    folder = daemon.folder("emujoe")
+    os.link(tiny.dir / "bzImage", folder / "bzImage")
+    os.utime(folder, (1, 1))  # nothing has changed here for long
+    assert "-initrd" not in daemon.ctl("argv", "emujoe").stdout
+    os.link(tiny.dir / "initrd.img", folder / "initrd.img")
+    assert "-initrd initrd.img" in daemon.ctl("argv", "emujoe").stdout
+    (folder / "boot.img").touch()  # within the same tick of the clock, perhaps
+    assert "boot.img" in daemon.ctl("argv", "emujoe").stdout
+    (folder / "boot.img").unlink()
+    (folder / "initrd.img").unlink()
+    said = daemon.ctl("argv", "emujoe").stdout
+    assert "-initrd" not in said and "boot.img" not in said
+
+
 def test_two_guests_side_by_side(daemon, tiny):
     for name in ("a", "b"):
         daemon.folder(name, {**tiny.config, "devices": [{"id": "nvme0", "type": "nvme", "size": "16M"}]})
