@@ -30,6 +30,9 @@
 /* The exit code of a program that writes to a closed pipe. */
 #define EXIT_EPIPE (128 + SIGPIPE)
 
+/* Nothing to do for so long: is the guest still the one that we were connected with? */
+#define SILENCE_SECONDS 15
+
 /* Bytes on their way in one direction. */
 struct flow {
 	int fd;
@@ -294,6 +297,17 @@ send_input(struct pump *p)
 	}
 }
 
+/*
+ * A guest that was reset knows nothing of the connection, and QEMU, which holds it for the guest,
+ * says nothing of that until something is sent: then the guest's new kernel refuses it.
+ */
+static void
+ask_after_peer(struct pump *p)
+{
+	if (!(ssh_get_poll_flags(p->link->session) & SSH_WRITE_PENDING))
+		(void)ssh_send_ignore(p->link->session, "");
+}
+
 /* Waits until something can go on, then does it. Returns 0, -1 to hang up. */
 static int
 pump_step(struct pump *p)
@@ -306,8 +320,9 @@ pump_step(struct pump *p)
 			p->out[0].len > 0 ? POLLOUT : 0},
 		{p->out[1].len > 0 ? p->out[1].fd : -1, POLLOUT},
 	};
-	struct timespec limit = {p->passed && !p->arrival.any, 0};
+	struct timespec limit = {p->passed ? 1 : SILENCE_SECONDS, 0};
 	bool written = false;
+	int n;
 
 	for (int i = 0; i < 2; i++) {
 		if (p->out[i].is_file && p->out[i].len > 0) {
@@ -319,9 +334,13 @@ pump_step(struct pump *p)
 		return 0;
 	if (ssh_get_poll_flags(p->link->session) & SSH_WRITE_PENDING)
 		fds[0].events |= POLLOUT;
-	if (ppoll(fds, cij_array_size(fds), p->passed || p->arrival.any ? &limit : NULL,
-		    &p->signals) < 0)
+	if (p->arrival.any)
+		limit.tv_sec = 0;
+	n = ppoll(fds, cij_array_size(fds), &limit, &p->signals);
+	if (n < 0)
 		return 0; /* a signal */
+	if (n == 0 && !p->arrival.any)
+		ask_after_peer(p);
 	if (fds[0].revents)
 		(void)ssh_event_dopoll(p->event, 0);
 	for (int i = 0; i < 2; i++) {

@@ -13,7 +13,7 @@
 #include "client/ssh_copy.h"
 #include "client/term.h"
 
-/* How long the removal of what is not whole may take, when all has gone wrong. */
+/* How long the server may be silent while what is not whole is removed, when all has gone wrong. */
 #define CLEAN_UP_MS 3000
 
 enum put_state { PUT_OPENING, PUT_WRITING, PUT_SETTING, PUT_CLOSING, PUT_NAMING, PUT_OVER };
@@ -363,20 +363,36 @@ push_files(struct pushing *all, struct cij_error *err)
 	return 0;
 }
 
+/* The answers that the files under way wait for. */
+static size_t
+awaited(const struct pushing *all)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < COPY_FILES_MAX; i++)
+		if (all->puts[i].item)
+			n += all->puts[i].writes + all->puts[i].asked;
+	return n;
+}
+
 /* Something went wrong for all: as long as the server answers, nothing half done is left there. */
 static void
 clean_up(struct pushing *all)
 {
 	int64_t deadline = clock_ms() + CLEAN_UP_MS;
 	struct cij_error unheard = CIJ_ERROR_INIT;
+	size_t left;
 
 	all->abandoned = true;
 	for (size_t i = 0; i < COPY_FILES_MAX; i++)
 		all->puts[i].failed = true;
 	while (all->n_puts > 0 && clock_left(deadline) > 0) {
 		step_all(all);
+		left = awaited(all);
 		if (all->n_puts > 0 && sftp_step(all->sftp, 100, &unheard) < 0)
 			break;
+		if (awaited(all) != left)
+			deadline = clock_ms() + CLEAN_UP_MS;
 	}
 	for (size_t i = 0; i < COPY_FILES_MAX; i++) {
 		if (!all->puts[i].item)

@@ -85,6 +85,16 @@ def test_a_guest_that_hangs_up(odd):
     assert p.returncode == 255 and (b"lost" in err or b"closed" in err or b"disconnected" in err), err
 
 
+def test_a_guest_that_is_reset(daemon, tiny):
+    """Nobody tells of the connection's end: it is asked for."""
+    daemon.folder("g", tiny.config)
+    daemon.ctl("start", "g", "--wait=ssh")
+    p = daemon.ctl_start("exec", "g", "--", "echo ready; reboot -f; sleep 1000")
+    assert p.stdout.readline() == b"ready\n"
+    _, err = p.communicate(timeout=2 * HANG)
+    assert p.returncode == 255 and b"lost" in err, err
+
+
 def test_questions_of_the_server(odd, tmp_path):
     """keyboard-interactive: whoever sits at the terminal is asked; without one it is said."""
     d, server = odd
