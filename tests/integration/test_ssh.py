@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import select
 import signal
 import socket
@@ -372,6 +373,20 @@ def test_forward(booted):
     assert "cannot listen" in booted.ctl("forward", "tiny", "1.2.3.4:1:2", code=1).stderr
     for bad in ("8080", "x:1", "1:0", "99999:1", "1:2:3:4:5"):
         assert booted.ctl("forward", "tiny", bad, code=None).returncode in (1, 64, 65)
+
+
+def test_forward_from_an_ipv6_address(booted):
+    with open("/proc/net/if_inet6", encoding="ascii") as f:
+        has_ipv6 = any(line.startswith("0" * 31 + "1 ") for line in f)
+    p = booted.ctl_start("forward", "tiny", "[::1]:0:22")
+    try:
+        if has_ipv6:
+            assert re.fullmatch(rb"\[::1\]:[0-9]+ leads to port 22 of tiny\n", p.stdout.readline())
+        else:
+            assert p.wait(HANG) == 1 and b"cannot listen on ::1" in p.stderr.read()
+    finally:
+        p.kill()
+        p.wait()
 
 
 def test_env_and_ssh_config(booted, tmp_path):
