@@ -108,8 +108,8 @@ listen_at(struct forward *f, const char *spec, struct cij_error *err)
 	freeaddrinfo(found);
 	(void)getnameinfo(
 		(struct sockaddr *)&bound, size, NULL, 0, service, sizeof(service), NI_NUMERICSERV);
-	snprintf(l->address, sizeof(l->address), strchr(address, ':') ? "[%s]:%s" : "%s:%s", address,
-		service);
+	snprintf(l->address, sizeof(l->address), strchr(address, ':') ? "[%s]:%s" : "%s:%s",
+		address, service);
 	f->n_listeners++;
 	return 0;
 }
