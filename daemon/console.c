@@ -462,15 +462,17 @@ console_ended(const struct console *console)
 }
 
 uint64_t
-console_offset(struct console *console, int64_t from)
+console_offset(struct console *console, int64_t from, uint64_t *end)
 {
-	uint64_t end = console_bytes(console), head = console->log.head;
+	uint64_t bytes = console_bytes(console), head = console->log.head;
 
+	if (end)
+		*end = bytes;
 	if (from < 0)
 		return console_log_lines_back(&console->log, from == INT64_MIN ? INT64_MAX : -from);
 	if ((uint64_t)from < head)
 		return head;
-	return (uint64_t)from < end ? (uint64_t)from : end;
+	return (uint64_t)from < bytes ? (uint64_t)from : bytes;
 }
 
 /* The block of this place, or the one that was not used for longest, emptied. */

@@ -80,9 +80,10 @@ bool console_ended(const struct console *console);
 
 /*
  * The offset where a view shall begin: -N lines back from the end for negative @from (an unfinished
- * last line counts as one), else @from itself, but not before the head nor behind the end.
+ * last line counts as one), else @from itself, but not before the head nor behind the end. What was
+ * the end then goes to *@end, unless that is NULL: the log grows all the time.
  */
-uint64_t console_offset(struct console *console, int64_t from);
+uint64_t console_offset(struct console *console, int64_t from, uint64_t *end);
 
 /*
  * Whether there is room for one more viewer of @peer's, who can have so many on all consoles

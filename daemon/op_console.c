@@ -105,19 +105,19 @@ find_console(const struct request *request, unsigned run, bool *ended, struct ci
 
 /* The offset to begin at. -1 and BadRequest where "from" makes no sense. */
 static int
-choose_offset(
-	struct console *console, struct json_object *from, uint64_t *offset, struct cij_error *err)
+choose_offset(struct console *console, struct json_object *from, uint64_t *offset, uint64_t *end,
+	struct cij_error *err)
 {
 	const char *word = json_object_is_type(from, json_type_string)
 				   ? json_object_get_string(from)
 				   : "";
 
 	if (!from || strcmp(word, "end") == 0)
-		*offset = console_bytes(console);
+		*offset = *end = console_bytes(console);
 	else if (strcmp(word, "start") == 0)
-		*offset = console_head(console);
+		*offset = console_offset(console, 0, end);
 	else if (json_object_is_type(from, json_type_int))
-		*offset = console_offset(console, json_object_get_int64(from));
+		*offset = console_offset(console, json_object_get_int64(from), end);
 	else
 		return cij_error_set(err, CIJ_E_BAD_REQUEST,
 			"'from' must be \"start\", \"end\", a byte offset or negative lines");
@@ -137,7 +137,7 @@ on_upgraded(void *arg, int fd, struct evbuffer *input)
 
 static void
 reply_attached(struct request *request, unsigned run, struct console *console, uint64_t offset,
-	const struct viewer *viewer)
+	uint64_t end, const struct viewer *viewer)
 {
 	struct json_object *reply = json_object_new_object();
 	const struct viewer *writer = console_writer(console);
@@ -148,7 +148,7 @@ reply_attached(struct request *request, unsigned run, struct console *console, u
 	cij_json_add_str(reply, "mode", viewer_mode_name(viewer_mode(viewer)));
 	json_object_object_add(reply, "writer", writer ? view_who(viewer_peer(writer)) : NULL);
 	cij_json_add_int(reply, "offset", (int64_t)offset);
-	cij_json_add_int(reply, "end", (int64_t)console_bytes(console));
+	cij_json_add_int(reply, "end", (int64_t)end);
 	cij_json_add_int(reply, "head", (int64_t)console_head(console));
 	cij_json_add_int(reply, "cut", (int64_t)console_index(console)->cut);
 	view_add_gap(reply, console_index(console));
@@ -166,7 +166,7 @@ console_attach(struct request *request)
 	struct viewer *viewer;
 	bool ended = false;
 	struct cij_error err;
-	uint64_t offset = 0;
+	uint64_t offset = 0, end = 0;
 	unsigned run = choose_run(request, args->run, &err);
 
 	if (run)
@@ -178,10 +178,10 @@ console_attach(struct request *request)
 		guest_allow(request->guest, &request->peer, ACCESS_OPERATE,
 			"type on the console of", &err);
 	else if (console && console_admit(console, &request->peer, &err) == 0 &&
-		 choose_offset(console, args->from, &offset, &err) == 0) {
+		 choose_offset(console, args->from, &offset, &end, &err) == 0) {
 		viewer = viewer_new(console, mode, offset, &request->peer);
 		if (conn_upgrade(conn, on_upgraded, viewer, &err) == 0) {
-			reply_attached(request, run, console, offset, viewer);
+			reply_attached(request, run, console, offset, end, viewer);
 			if (ended)
 				console_release(console);
 			return;

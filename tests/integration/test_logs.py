@@ -11,6 +11,7 @@ import signal
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 
 import pytest
@@ -74,6 +75,31 @@ def test_lines_and_boots(f):
         assert "no run" in f.ctl("logs", "f", "--boot", none, code=65).stderr
     f.ctl("logs", "f", "--boot", "x", code=64)
     f.ctl("logs", "nobody", code=66)
+
+
+def test_lines_back_while_it_grows(f):
+    """As many as were asked for: the end is that which they were counted from."""
+    line, n = b"another line\n", 3
+    grown = threading.Event()
+
+    def grow():
+        # As QEMU does: it appends.
+        with open(current(f), "ab", buffering=0) as log:
+            while not grown.is_set():
+                log.write(line)
+
+    writer = threading.Thread(target=grow)
+    writer.start()
+    try:
+        wait_until(lambda: current(f).stat().st_size > 1000, "the log grows")
+        for _ in range(300):
+            with f.connect() as c:
+                reply = c.call("console-attach", guest="f", mode="read-only", **{"from": -n})
+            # The last one may be half there yet.
+            assert (n - 1) * len(line) < reply["end"] - reply["offset"] <= n * len(line), reply
+    finally:
+        grown.set()
+        writer.join()
 
 
 def test_last_runs_are_kept(daemon, fake):

@@ -69,7 +69,8 @@ static struct viewer *
 attach(enum viewer_mode mode, int64_t from, int *fd)
 {
 	struct evbuffer *nothing = evbuffer_new();
-	struct viewer *viewer = viewer_new(console, mode, console_offset(console, from), &someone);
+	struct viewer *viewer = viewer_new(
+		console, mode, console_offset(console, from, NULL), &someone);
 	int fds[2];
 
 	socket_pair(fds);
@@ -165,24 +166,24 @@ lines_back(void **state)
 {
 	char long_line[10001];
 
-	assert_int_equal(console_offset(console, -5), 0);
+	assert_int_equal(console_offset(console, -5, NULL), 0);
 	say(log_out, "a\nb\nc\n");
-	assert_int_equal(console_offset(console, -1), 4);
-	assert_int_equal(console_offset(console, -2), 2);
-	assert_int_equal(console_offset(console, -3), 0);
-	assert_int_equal(console_offset(console, -99), 0);
-	assert_int_equal(console_offset(console, 3), 3);
-	assert_int_equal(console_offset(console, 7), 6);
+	assert_int_equal(console_offset(console, -1, NULL), 4);
+	assert_int_equal(console_offset(console, -2, NULL), 2);
+	assert_int_equal(console_offset(console, -3, NULL), 0);
+	assert_int_equal(console_offset(console, -99, NULL), 0);
+	assert_int_equal(console_offset(console, 3, NULL), 3);
+	assert_int_equal(console_offset(console, 7, NULL), 6);
 	say(log_out, "d");
-	assert_int_equal(console_offset(console, -1), 6); /* an unfinished line is one */
+	assert_int_equal(console_offset(console, -1, NULL), 6); /* an unfinished line is one */
 	memset(long_line, 'x', 10000);
 	long_line[10000] = '\0';
 	say(log_out, "\n");
 	say(log_out, long_line); /* over more than one block */
 	say(log_out, "\nz\n");
-	assert_int_equal(console_offset(console, -1), 8 + 10001);
-	assert_int_equal(console_offset(console, -2), 8);
-	assert_int_equal(console_offset(console, -3), 6);
+	assert_int_equal(console_offset(console, -1, NULL), 8 + 10001);
+	assert_int_equal(console_offset(console, -2, NULL), 8);
+	assert_int_equal(console_offset(console, -3, NULL), 6);
 }
 
 static void

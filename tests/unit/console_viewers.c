@@ -110,7 +110,7 @@ attach(enum viewer_mode mode, int64_t from, const char *typed)
 	int fds[2];
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
-	viewer = viewer_new(console, mode, console_offset(console, from), &peer);
+	viewer = viewer_new(console, mode, console_offset(console, from, NULL), &peer);
 	evbuffer_add(input, typed, strlen(typed));
 	viewer_start(viewer, fds[0], input);
 	evbuffer_free(input);
@@ -265,7 +265,7 @@ lost_bytes_are_told(void **state)
 	assert_memory_equal(got, want, before);
 	assert_memory_equal(got + before, want + console_head(console), len - before);
 	/* Who comes now begins at the head. */
-	assert_int_equal(console_offset(console, 0), console_head(console));
+	assert_int_equal(console_offset(console, 0, NULL), console_head(console));
 	free(got);
 	free(want);
 	close(stands);
