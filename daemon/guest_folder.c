@@ -12,8 +12,10 @@
 #include "daemon/users.h"
 #include "proto/text.h"
 
-/* The coarsest time that file systems keep is FAT's. */
-#define NAMES_SETTLE_SECONDS 3
+/* A folder's time is that of the kernel's last tick; where it has whole seconds only, FAT's is the
+ * coarsest there is. */
+#define TICK_SECONDS 0.02
+#define COARSE_TICK_SECONDS 3
 
 #define GUEST_JSON_DEPTH_MAX 16
 
@@ -315,9 +317,12 @@ is_as_it_was(const struct guest *guest)
 static struct timespec
 time_of_names(const struct guest *guest)
 {
-	struct timespec at = guest->dir_st.st_mtim;
+	struct timespec at = guest->dir_st.st_mtim, now;
+	double age;
 
-	return time(NULL) - at.tv_sec >= NAMES_SETTLE_SECONDS ? at : (struct timespec){0};
+	clock_gettime(CLOCK_REALTIME, &now);
+	age = (double)(now.tv_sec - at.tv_sec) + (double)(now.tv_nsec - at.tv_nsec) / 1e9;
+	return age > (at.tv_nsec ? TICK_SECONDS : COARSE_TICK_SECONDS) ? at : (struct timespec){0};
 }
 
 /* Reads the definition anew. */
