@@ -337,12 +337,16 @@ def guests_service():
     since = [show(name)["since"] for name in ("auto1", "auto2")]
     print("started at", since)
     ctl("start", "other")
+    ctl("kill", "auto2")
+    pid, started = show("auto1")["pid"], prop("cijqemu-guests", "InvocationID")
+    run("systemctl", "restart", "cijqemud")  # no guest comes and goes with the daemon
+    assert prop("cijqemu-guests", "ActiveState") == "active"
+    assert prop("cijqemu-guests", "InvocationID") == started != ""
+    assert show("auto1")["pid"] == pid and show("auto2")["state"] == "stopped"
     run("systemctl", "stop", "cijqemu-guests")
-    for name in ("auto1", "auto2", "other"):
+    for name in ("auto1", "other"):
         view = show(name)
         assert (view["state"], view["reason"]) == ("stopped", "host-shutdown"), view
-    run("systemctl", "restart", "cijqemud")  # no guest comes and goes with the daemon
-    assert show("auto1")["state"] == "stopped"
     run("systemctl", "start", "cijqemu-guests")
     assert show("auto1")["state"] == "running" and show("other")["state"] == "stopped"
 
