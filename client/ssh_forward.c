@@ -242,17 +242,9 @@ tell(struct forward *f)
 static int
 serve(struct forward *f, struct cij_error *err)
 {
-	sigset_t signals, blocked;
+	sigset_t signals;
 
-	/* Let in by ppoll() alone: none is missed between looking and waiting. */
-	sigprocmask(SIG_SETMASK, NULL, &signals);
-	sigemptyset(&blocked);
-	sigaddset(&blocked, SIGINT);
-	sigaddset(&blocked, SIGTERM);
-	sigaddset(&blocked, SIGHUP);
-	sigaddset(&blocked, SIGQUIT);
-	term_catch();
-	sigprocmask(SIG_BLOCK, &blocked, NULL);
+	term_hold(&signals);
 	f->event = ssh_event_new();
 	if (!f->event || ssh_event_add_session(f->event, f->link.session) != SSH_OK)
 		abort();

@@ -321,20 +321,6 @@ run_all(struct many *m, size_t parallel, struct cij_error *err)
 	return 0;
 }
 
-/* Signals are noted from here on, and come while we wait. */
-static void
-catch_signals(struct many *m)
-{
-	static const int caught[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
-	sigset_t set;
-
-	term_catch();
-	sigemptyset(&set);
-	for (size_t i = 0; i < cij_array_size(caught); i++)
-		sigaddset(&set, caught[i]);
-	sigprocmask(SIG_BLOCK, &set, &m->signals);
-}
-
 /* The guests that are meant: @n names and globs; of globs and --all those that run. */
 static int
 expand(struct many *m, char **names, size_t n, struct cij_error *err)
@@ -388,7 +374,7 @@ run(struct call *call, many_fn *fn, char **names, size_t n, struct cij_error *er
 
 	if (parallel_option(call, &parallel, err) < 0 || expand(&m, names, n, err) < 0)
 		return -1;
-	catch_signals(&m);
+	term_hold(&m.signals);
 	rc = run_all(&m, parallel, err);
 	sigprocmask(SIG_SETMASK, &m.signals, NULL);
 	return rc;

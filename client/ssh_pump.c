@@ -186,12 +186,8 @@ pump_set_resize(struct pump *p, void (*fn)(struct ssh_link *link))
 void
 pump_set_signals(struct pump *p)
 {
-	static const int passed_on[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
-
 	p->pass_signals = true;
-	term_catch();
-	for (size_t i = 0; i < cij_array_size(passed_on); i++)
-		block(passed_on[i]);
+	term_hold(NULL); /* let in by what pump_new() has seen */
 }
 
 /*

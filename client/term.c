@@ -105,6 +105,18 @@ term_catch(void)
 		handle(deaths[i], on_first_death, 0);
 }
 
+void
+term_hold(sigset_t *let_in)
+{
+	sigset_t set;
+
+	term_catch();
+	sigemptyset(&set);
+	for (size_t i = 0; i < cij_array_size(deaths); i++)
+		sigaddset(&set, deaths[i]);
+	sigprocmask(SIG_BLOCK, &set, let_in);
+}
+
 int
 term_caught(void)
 {

@@ -2,6 +2,7 @@
 #ifndef CLIENT_TERM_H
 #define CLIENT_TERM_H
 
+#include <signal.h>
 #include <stdbool.h>
 
 #include "cijqemu/error.h"
@@ -31,6 +32,12 @@ int term_hide(int fd, struct cij_error *err);
  */
 void term_catch(void);
 int term_caught(void);
+
+/*
+ * As term_catch(), but they come only where a ppoll() with @let_in (as it was before; NULL: not
+ * wanted) lets them in: none is missed between a look at term_caught() and the wait.
+ */
+void term_hold(sigset_t *let_in);
 
 /* Notes changes of the window's size; term_resized() tells once whether there was one. */
 void term_watch_size(void);
