@@ -6,9 +6,6 @@
 
 #include "daemon/users.h"
 
-/* More are not taken: the launcher has the same limit. */
-#define GROUPS_MAX 256
-
 static gid_t *own_groups;
 static int n_own_groups;
 
@@ -32,7 +29,7 @@ as_owner_init(void)
 static void
 take_groups(uid_t uid)
 {
-	gid_t groups[GROUPS_MAX];
+	gid_t groups[USER_GROUPS_MAX];
 	int n;
 
 	if (uid == geteuid()) {
@@ -40,7 +37,7 @@ take_groups(uid_t uid)
 			abort();
 		return;
 	}
-	n = user_groups(uid, groups, GROUPS_MAX);
+	n = user_groups(uid, groups, USER_GROUPS_MAX);
 	if (setgroups(n, groups) < 0)
 		abort();
 }

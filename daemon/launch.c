@@ -15,8 +15,7 @@
 
 #include "cijqemu/cleanup.h"
 #include "daemon/scope.h"
-
-#define GROUPS_MAX 256
+#include "daemon/users.h"
 
 /* Descriptors that a guest may open: the daemon's own limit is for a thousand guests' sockets. */
 #define NOFILE_SOFT 4096
@@ -47,7 +46,7 @@ add_kvm_group(gid_t *groups, int n)
 {
 	struct group *kvm = getgrnam("kvm");
 
-	if (kvm && n < GROUPS_MAX && !has_group(groups, n, kvm->gr_gid))
+	if (kvm && n < USER_GROUPS_MAX && !has_group(groups, n, kvm->gr_gid))
 		groups[n++] = kvm->gr_gid;
 	return n;
 }
@@ -60,13 +59,13 @@ static int
 become(uid_t uid, gid_t gid)
 {
 	struct passwd *user = getpwuid(uid);
-	gid_t groups[GROUPS_MAX] = {gid};
-	int n = GROUPS_MAX;
+	gid_t groups[USER_GROUPS_MAX] = {gid};
+	int n = USER_GROUPS_MAX;
 
 	if (!user)
 		n = 1; /* a uid without a name has no other groups */
 	else if (getgrouplist(user->pw_name, user->pw_gid, groups, &n) < 0)
-		n = GROUPS_MAX;
+		n = USER_GROUPS_MAX;
 	if (user && !has_group(groups, n, gid))
 		gid = user->pw_gid;
 	n = add_kvm_group(groups, n);

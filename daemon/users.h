@@ -27,6 +27,9 @@ bool user_primary_group(uid_t uid, gid_t *gid);
 /* Whether the user @uid of the file has the group @gid, as the primary one or as a member. */
 bool user_has_group(uid_t uid, gid_t gid);
 
+/* A user's groups beyond this are not taken, here and by QEMU. */
+#define USER_GROUPS_MAX 256
+
 /* The groups of the user @uid of the file, at most @max, to @gids. Returns how many; 0 for others.
  */
 int user_groups(uid_t uid, gid_t *gids, int max);
